@@ -1,0 +1,235 @@
+"""A validated configuration becomes a trained cell, and the trained cell a record."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import math
+import platform
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+import optsweep
+from optsweep.config import Config, InputError
+from optsweep.data import load_dataset
+from optsweep.engine import Scores
+from optsweep.engine.reference import ReferenceEngine
+from optsweep.locate import locate
+from optsweep.model import Initializer, StackedMLP
+from optsweep.naming import config_hash
+from optsweep.optimizers import StackOptimizer, build_optimizer
+from optsweep.schedules import learning_rates
+from optsweep.training import Epoch, Training, train
+
+_DTYPES = {"float32": torch.float32, "float64": torch.float64}
+
+
+@dataclass(frozen=True)
+class Record:
+    """What a run directory keeps of a cell: the rows of history.csv and result.json."""
+
+    history: list[dict[str, Any]]
+    result: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A configuration that was found to be buildable, with what needed no data."""
+
+    config: Config
+    device: torch.device
+    learning_rates: np.ndarray
+    warnings: tuple[str, ...]
+
+    @property
+    def engine(self) -> str:
+        """The engine that will train."""
+        return ReferenceEngine.name
+
+
+def plan_cell(config: Config) -> Plan:
+    """Check all that can be checked before data are loaded.
+
+    Raises:
+        InputError: If the device is not there, or the initialiser, optimizer or schedule
+            cannot be built as configured.
+    """
+    device = _device(config.trainer.device)
+    try:
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always", UserWarning)
+            rates = learning_rates(
+                config.scheduler,
+                _base_lr(config),
+                config.trainer.epochs,
+                config.steps_per_epoch,
+            )
+        # The real thing on a network of a few units shows every setting that cannot be.
+        tiny = StackedMLP(
+            config.model, config.seeds[:2], _initializer(config), 2, 2, torch.device("cpu")
+        )
+        _optimizer(config, tiny)
+    except ValueError as error:
+        raise error if isinstance(error, InputError) else InputError(str(error)) from error
+    return Plan(config, device, rates, tuple(str(warning.message) for warning in caught))
+
+
+def train_cell(plan: Plan, on_epoch: Callable[[Epoch], None] = lambda epoch: None) -> Record:
+    """Load the data, train the stack and score it.
+
+    Raises:
+        InputError: If the data are missing or corrupt.
+    """
+    config = plan.config
+    if config.trainer.num_threads:
+        torch.set_num_threads(config.trainer.num_threads)
+    dtype = _DTYPES[config.trainer.precision]
+    dataset = load_dataset(config.dataset, plan.device, dtype)
+    num_inputs = dataset.train.images.shape[1]
+    model = StackedMLP(
+        config.model,
+        config.seeds,
+        _initializer(config),
+        num_inputs,
+        dataset.num_classes,
+        plan.device,
+        dtype,
+    )
+    batch_size = config.trainer.batch_size
+    engine = ReferenceEngine(model, _optimizer(config, model), dataset.train, batch_size)
+    training = train(
+        engine, dataset, config.seeds, plan.learning_rates, batch_size, on_epoch
+    )
+    return Record(_history(config, training), _result(plan, training, engine.name))
+
+
+def _device(name: str) -> torch.device:
+    """The device of that name, or for auto the best there is: cuda, then mps, then cpu."""
+    there = {
+        "cuda": torch.cuda.is_available(),
+        "mps": torch.backends.mps.is_available(),
+        "cpu": True,
+    }
+    if name == "auto":
+        return torch.device(next(kind for kind, usable in there.items() if usable))
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        device = None
+    usable = device is not None and there.get(device.type, False)
+    if usable and device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        usable = False
+    if not usable:
+        found = ", ".join(kind for kind, usable in there.items() if usable)
+        raise InputError(f"trainer.device={name}: there is no such device; found are {found}")
+    return device
+
+
+def _initializer(config: Config) -> Initializer:
+    settings = dict(config.init)
+    function = locate("init", settings.pop("_target_"))
+    if not settings:
+        return function
+    unknown = set(settings) - set(inspect.signature(function).parameters)
+    if unknown:
+        raise InputError(f"init {function.__name__} has no setting '{unknown.pop()}'")
+    return functools.partial(function, **settings)
+
+
+def _optimizer(config: Config, model: StackedMLP) -> StackOptimizer:
+    settings = dict(config.optimizer)
+    target = locate("optimizer", settings.pop("_target_"))
+    decay = settings.pop("decay_biases_and_norms")
+    return build_optimizer(model.named_parameters(), target, settings, decay)
+
+
+def _base_lr(config: Config) -> float:
+    """The configured learning rate, or the one that the optimizer's class starts from."""
+    if "lr" in config.optimizer:
+        return config.optimizer["lr"]
+    target = locate("optimizer", config.optimizer["_target_"])
+    parameter = inspect.signature(target).parameters.get("lr")
+    if parameter is None or parameter.default is inspect.Parameter.empty:
+        raise InputError(f"optimizer {target.__name__} has no default learning rate; give optimizer.lr")
+    return float(parameter.default)
+
+
+def _history(config: Config, training: Training) -> list[dict[str, Any]]:
+    rows = []
+    for index, seed in enumerate(config.seeds):
+        for epoch in training.epochs:
+            row = {"seed": seed, "epoch": epoch.epoch, "step": epoch.step, "lr": epoch.lr}
+            row |= _split_scores(epoch, index)
+            rows.append(row | {"seconds": epoch.seconds})
+            if not epoch.alive[index]:
+                break  # the epoch in which it diverged is its last row, without scores
+    return rows
+
+
+def _split_scores(epoch: Epoch, index: int) -> dict[str, float | None]:
+    """Loss and accuracy of one seed on every split, None where there is none."""
+    scores: dict[str, float | None] = {}
+    for split in ("train", "val", "test"):
+        values: Scores | None = getattr(epoch, split)
+        for metric in Scores._fields:
+            known = values is not None and epoch.alive[index]
+            scores[f"{split}_{metric}"] = float(getattr(values, metric)[index]) if known else None
+    return scores
+
+
+def _result(plan: Plan, training: Training, engine: str) -> dict[str, Any]:
+    config = plan.config
+    per_seed = [_seed_result(training, index, seed) for index, seed in enumerate(config.seeds)]
+    completed = any(seed["status"] == "completed" for seed in per_seed)
+    return {
+        "status": "completed" if completed else "diverged",
+        "config_hash": config_hash(config),
+        "num_seeds": config.num_seeds,
+        "objective": _objective(per_seed, "val" if config.dataset.val_size else "final_train"),
+        "seconds": training.epochs[-1].seconds,
+        "device": _device_name(plan.device),
+        "engine": engine,
+        "num_threads": torch.get_num_threads(),
+        "warnings": list(plan.warnings),
+        "versions": {
+            "optsweep": optsweep.__version__,
+            "python": platform.python_version(),
+            "torch": torch.__version__,
+        },
+        "per_seed": per_seed,
+    }
+
+
+def _seed_result(training: Training, index: int, seed: int) -> dict[str, Any]:
+    last = training.epochs[-1]
+    survived = [epoch for epoch in training.epochs if epoch.alive[index]]
+    completed = bool(last.alive[index])
+    final = training.final_train
+    return {
+        "seed": seed,
+        "status": "completed" if completed else "diverged",
+        "epochs": survived[-1].epoch if survived else 0,
+        "steps": survived[-1].step if survived else 0,
+        **_split_scores(last, index),
+        "final_train_loss": float(final.loss[index]) if completed else None,
+        "final_train_accuracy": float(final.accuracy[index]) if completed else None,
+    }
+
+
+def _objective(per_seed: list[dict[str, Any]], split: str) -> float:
+    """Mean accuracy over the seeds, never of the test split; a diverged seed counts as 0."""
+    accuracies = [seed[f"{split}_accuracy"] or 0.0 for seed in per_seed]
+    objective = math.fsum(accuracies) / len(accuracies)
+    assert math.isfinite(objective)
+    return objective
+
+
+def _device_name(device: torch.device) -> str:
+    if device.type == "cuda":
+        return f"{device} ({torch.cuda.get_device_name(device)})"
+    return str(device)

@@ -1,0 +1,308 @@
+"""The validated configuration of one cell: plain frozen dataclasses, no Hydra and no torch.
+
+`Config.from_mapping` turns the composed YAML into its canonical form: names such as
+`full`, `all` or a depth become the numbers they stand for, so that two ways of writing
+the same experiment are the same `Config` and share one directory.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+# Widths of the report's networks: 784-128-56-10, "deeper" 784-128-56-32-10.
+# Depths beyond three go on with 32 units.
+_WIDTHS = (128, 56, 32)
+MAX_DEPTH = 10
+
+
+class InputError(ValueError):
+    """A user's mistake: one line that names the value and what would be right."""
+
+
+@dataclass(frozen=True)
+class DatasetConfig:
+    """Which images, where their files are, and how many are held out for validation."""
+
+    name: str = "fashion_mnist"
+    num_train: int = 60_000
+    num_test: int = 10_000
+    num_classes: int = 10
+    torchvision_class: str | None = None
+    debian_package: str | None = None
+    debian_folder: str | None = None
+    sha256: Mapping[str, str] = field(default_factory=dict)
+    gz_sha256: Mapping[str, str] = field(default_factory=dict)
+    root: str | None = None
+    val_size: int = 0
+    val_seed: int = 0
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """A multilayer perceptron; `layernorm_position` counts hidden layers from 1."""
+
+    hidden_sizes: tuple[int, ...] = _WIDTHS[:2]
+    layernorm_position: tuple[int, ...] = ()
+    layernorm_placement: str = "after"
+
+
+@dataclass(frozen=True)
+class TrainerConfig:
+    """How long, with how many examples a step, and on what."""
+
+    epochs: int = 10
+    batch_size: int = 256
+    device: str = "auto"
+    engine: str = "auto"
+    precision: str = "float32"
+    num_threads: int | None = None
+
+
+@dataclass(frozen=True)
+class Config:
+    """Everything that decides the result of a cell.
+
+    `init`, `optimizer` and `scheduler` are mappings with a dotted `_target_` and its
+    settings; only settings that are given are in them.
+    """
+
+    dataset: DatasetConfig = DatasetConfig()
+    init: Mapping[str, Any] = field(default_factory=lambda: {"_target_": _DEFAULT_INIT})
+    optimizer: Mapping[str, Any] = field(default_factory=lambda: dict(_DEFAULT_OPTIMIZER))
+    scheduler: Mapping[str, Any] = field(default_factory=lambda: dict(_DEFAULT_SCHEDULER))
+    model: ModelConfig = ModelConfig()
+    trainer: TrainerConfig = TrainerConfig()
+    seed: int = 0
+    num_seeds: int = 1
+
+    @property
+    def seeds(self) -> range:
+        """The seeds of the stack: `seed`, `seed + 1`, …"""
+        return range(self.seed, self.seed + self.num_seeds)
+
+    @property
+    def num_train_examples(self) -> int:
+        """Training examples of an epoch: those of the files less the held-out ones."""
+        return self.dataset.num_train - self.dataset.val_size
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Mini-batches of an epoch; the last, partial one counts."""
+        return math.ceil(self.num_train_examples / self.trainer.batch_size)
+
+    @classmethod
+    def from_mapping(cls, values: Mapping[str, Any]) -> Config:
+        """Validate a composed configuration and bring it into canonical form.
+
+        Args:
+            values: Nested plain data with the keys of `conf/config.yaml`.
+
+        Raises:
+            InputError: If a key is unknown or a value cannot be used.
+        """
+        _known_keys("", values, [f.name for f in dataclasses.fields(cls)])
+        dataset = _dataset(values.get("dataset", {}))
+        num_examples = dataset.num_train - dataset.val_size
+        return cls(
+            dataset=dataset,
+            init=_target("init", values.get("init", {"_target_": _DEFAULT_INIT})),
+            optimizer=_optimizer(values.get("optimizer", _DEFAULT_OPTIMIZER)),
+            scheduler=_scheduler(values.get("scheduler", _DEFAULT_SCHEDULER)),
+            model=_model(values.get("model", {})),
+            trainer=_trainer(values.get("trainer", {}), num_examples),
+            seed=_integer("seed", values.get("seed", 0), 0, 2**31 - 1),
+            num_seeds=_integer("num_seeds", values.get("num_seeds", 1), 1, 1000),
+        )
+
+    def to_mapping(self) -> dict[str, Any]:
+        """The configuration as plain data, fit for YAML and JSON."""
+        return _plain(self)
+
+
+_DEFAULT_INIT = "optsweep.initializers.default"
+_DEFAULT_OPTIMIZER = {
+    "_target_": "torch.optim.SGD",
+    "lr": 0.1,
+    "momentum": 0.0,
+    "nesterov": False,
+    "weight_decay": 0.0,
+    "decay_biases_and_norms": True,
+}
+_DEFAULT_SCHEDULER = {
+    "_target_": "torch.optim.lr_scheduler.ConstantLR",
+    "factor": 1.0,
+    "interval": "epoch",
+}
+
+
+def hidden_sizes_of(depth: int) -> tuple[int, ...]:
+    """Widths of `depth` hidden layers: 128, 56, 32, and 32 for every further one.
+
+    >>> hidden_sizes_of(2), hidden_sizes_of(5)
+    ((128, 56), (128, 56, 32, 32, 32))
+    """
+    return (_WIDTHS + (_WIDTHS[-1],) * depth)[:depth]
+
+
+def nearest(name: str, names: Sequence[str]) -> str:
+    """A hint at the valid name that is spelt most alike, or the list of all of them."""
+    close = difflib.get_close_matches(name, names, n=1)
+    return f"did you mean {close[0]}?" if close else f"valid are {', '.join(names)}"
+
+
+def _dataset(values: Mapping[str, Any]) -> DatasetConfig:
+    _known_keys("dataset.", values, [f.name for f in dataclasses.fields(DatasetConfig)])
+    config = dataclasses.replace(DatasetConfig(), **values)
+    root = config.root
+    if root is not None and (not isinstance(root, str) or not root):
+        raise InputError(f"dataset.root={root}: expected a folder's path, or null")
+    # At least one training example of each class has to remain.
+    most = config.num_train - config.num_classes
+    _integer("dataset.val_size", config.val_size, 0, most)
+    _integer("dataset.val_seed", config.val_seed, 0, 2**31 - 1)
+    return config
+
+
+def _model(values: Mapping[str, Any]) -> ModelConfig:
+    _known_keys("model.", values, [*ModelConfig.__dataclass_fields__, "depth"])
+    sizes = values.get("hidden_sizes")
+    if sizes is None:
+        sizes = hidden_sizes_of(_integer("depth", values.get("depth", 2), 1, MAX_DEPTH))
+    if not isinstance(sizes, Sequence) or isinstance(sizes, str):
+        raise InputError(f"model.hidden_sizes={sizes}: expected a list such as [128,56]")
+    if not 1 <= len(sizes) <= MAX_DEPTH:
+        raise InputError(
+            f"model.hidden_sizes={_text(sizes)}: expected 1 to {MAX_DEPTH} hidden layers"
+        )
+    sizes = tuple(_integer("model.hidden_sizes", size, 1, 2**16) for size in sizes)
+    position = values.get("layernorm_position", [])
+    if position == "all":
+        position = range(1, len(sizes) + 1)
+    elif isinstance(position, int) and not isinstance(position, bool):
+        position = [position]
+    if not isinstance(position, Sequence) or isinstance(position, str):
+        raise InputError(
+            f"layernorm_position={position}: expected hidden layers such as [1,3], or all"
+        )
+    for layer in position:
+        if isinstance(layer, bool) or not isinstance(layer, int) or not 1 <= layer <= len(sizes):
+            raise InputError(
+                f"layernorm_position={_text(position)}: there is no hidden layer {layer}; "
+                f"depth {len(sizes)} has hidden layers 1 to {len(sizes)}"
+            )
+    return ModelConfig(
+        hidden_sizes=sizes,
+        layernorm_position=tuple(sorted(set(position))),
+        layernorm_placement=_choice(
+            "model.layernorm_placement",
+            values.get("layernorm_placement", "after"),
+            ["before", "after"],
+        ),
+    )
+
+
+def _trainer(values: Mapping[str, Any], num_examples: int) -> TrainerConfig:
+    _known_keys("trainer.", values, list(TrainerConfig.__dataclass_fields__))
+    config = dataclasses.replace(TrainerConfig(), **values)
+    batch_size = num_examples if config.batch_size == "full" else config.batch_size
+    threads = config.num_threads
+    return TrainerConfig(
+        epochs=_integer("trainer.epochs", config.epochs, 1, 10**6),
+        batch_size=_integer("batch_size", batch_size, 1, num_examples, "training examples"),
+        device=_text_value("trainer.device", config.device),
+        engine=_choice("trainer.engine", config.engine, ["auto", "torch"]),
+        precision=_choice("trainer.precision", config.precision, ["float32", "float64"]),
+        num_threads=None if threads is None else _integer("trainer.num_threads", threads, 1, 1024),
+    )
+
+
+def _optimizer(values: Mapping[str, Any]) -> dict[str, Any]:
+    settings = _target("optimizer", values)
+    for name in ("lr", "weight_decay", "momentum"):
+        if name in settings:
+            key = name if name != "lr" else "optimizer.lr"
+            settings[name] = _number(key, settings[name])
+    decay = settings.setdefault("decay_biases_and_norms", True)
+    if not isinstance(decay, bool):
+        raise InputError(f"optimizer.decay_biases_and_norms={decay}: expected true or false")
+    if "betas" in settings:
+        betas = settings["betas"]
+        if not isinstance(betas, Sequence) or isinstance(betas, str) or len(betas) != 2:
+            raise InputError(f"optimizer.betas={_text(betas)}: expected two numbers in [0, 1)")
+        betas = [_number("optimizer.betas", beta, below=1) for beta in betas]
+        # In the Adam family, momentum is the decay rate of the first moment.
+        if "momentum" in settings:
+            betas[0] = _number("momentum", settings.pop("momentum"), below=1)
+        settings["betas"] = betas
+    return settings
+
+
+def _scheduler(values: Mapping[str, Any]) -> dict[str, Any]:
+    settings = _target("scheduler", values)
+    interval = settings.setdefault("interval", "epoch")
+    _choice("scheduler.interval", interval, ["epoch", "step"])
+    return settings
+
+
+def _target(group: str, values: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings that are given (not null), with a dotted `_target_`."""
+    settings = {key: value for key, value in values.items() if value is not None}
+    target = settings.get("_target_")
+    if not isinstance(target, str) or "." not in target:
+        raise InputError(f"{group}._target_={target}: expected a dotted path to a class")
+    return settings
+
+
+def _known_keys(prefix: str, values: Any, names: Sequence[str]) -> None:
+    if not isinstance(values, Mapping):
+        raise InputError(f"{prefix.rstrip('.')}={values}: expected {', '.join(names)}")
+    for key in values:
+        if key not in names:
+            raise InputError(f"there is no key {prefix}{key}; {nearest(key, names)}")
+
+
+def _integer(key: str, value: Any, low: int, high: int, of: str = "") -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
+        what = f" (the number of {of})" if of else ""
+        raise InputError(f"{key}={value}: expected a whole number from {low} to {high}{what}")
+    return value
+
+
+def _number(key: str, value: Any, below: float = math.inf) -> float:
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value < below:
+        wanted = "a finite number >= 0" if below == math.inf else f"a number in [0, {below})"
+        raise InputError(f"{key}={_text(value)}: expected {wanted}")
+    return float(value)
+
+
+def _choice(key: str, value: Any, choices: list[str]) -> str:
+    if value not in choices:
+        raise InputError(f"{key}={value}: expected {' or '.join(choices)}")
+    return value
+
+
+def _text_value(key: str, value: Any) -> str:
+    if not isinstance(value, str) or not value:
+        raise InputError(f"{key}={value}: expected a name")
+    return value
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        return "[" + ",".join(map(str, value)) + "]"
+    return str(value)
+
+
+def _plain(value: Any) -> Any:
+    if dataclasses.is_dataclass(value):
+        return {f.name: _plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
+    if isinstance(value, Mapping):
+        return {key: _plain(item) for key, item in value.items()}
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        return [_plain(item) for item in value]
+    return value

@@ -1,0 +1,95 @@
+"""The reference engine: plain PyTorch with autograd, on any device."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from optsweep.data import Split
+from optsweep.engine import Scores
+from optsweep.model import StackedMLP
+from optsweep.optimizers import StackOptimizer
+
+# Examples times seeds of one forward pass without gradients: bounds its memory to about
+# 50 MB for the widest hidden layer of the report.
+_EVALUATION_ROWS = 100_000
+
+
+class ReferenceEngine:
+    """Autograd and a `torch.optim` optimizer on stacked parameters."""
+
+    name = "torch"
+
+    def __init__(
+        self, model: StackedMLP, optimizer: StackOptimizer, train: Split, batch_size: int
+    ) -> None:
+        """Train `model` with `optimizer` on `train` in batches of `batch_size` examples."""
+        self.model = model
+        self.optimizer = optimizer
+        self.train = train
+        self.batch_size = batch_size
+        self.num_seeds = len(model.weights[0])
+
+    def train_epoch(self, orders: Tensor | None, learning_rates: np.ndarray) -> Scores:
+        """See `Engine.train_epoch`. The host waits for the device once, at the end."""
+        num_examples = len(self.train)
+        device = self.train.images.device
+        loss_sum = torch.zeros(self.num_seeds, dtype=torch.float64, device=device)
+        num_correct = torch.zeros(self.num_seeds, dtype=torch.int64, device=device)
+        num_steps = -(-num_examples // self.batch_size)
+        rates = np.broadcast_to(learning_rates, num_steps)
+        rate = None
+        for step in range(num_steps):
+            if rate != rates[step]:
+                rate = float(rates[step])
+                for group in self.optimizer.param_groups:
+                    group["lr"] = rate
+            first = step * self.batch_size
+            losses, correct = self._step(self._batch(orders, first))
+            loss_sum += losses.sum(1, dtype=torch.float64)
+            num_correct += correct.sum(1)
+        return _scores(loss_sum, num_correct, num_examples)
+
+    @torch.no_grad()
+    def evaluate(self, split: Split) -> Scores:
+        """See `Engine.evaluate`."""
+        loss_sum = torch.zeros(self.num_seeds, dtype=torch.float64, device=split.images.device)
+        num_correct = torch.zeros_like(loss_sum, dtype=torch.int64)
+        rows = max(1, _EVALUATION_ROWS // self.num_seeds)
+        for first in range(0, len(split), rows):
+            chunk = slice(first, first + rows)
+            losses, correct = self._losses(split.images[chunk], split.labels[chunk])
+            loss_sum += losses.sum(1, dtype=torch.float64)
+            num_correct += correct.sum(1)
+        return _scores(loss_sum, num_correct, len(split))
+
+    def _batch(self, orders: Tensor | None, first: int) -> tuple[Tensor, Tensor]:
+        """Images (S, B, inputs) and labels (S, B), or (N, inputs) and (N,) for all examples."""
+        if orders is None:
+            return self.train.images, self.train.labels
+        chosen = orders[:, first : first + self.batch_size]
+        return self.train.images[chosen], self.train.labels[chosen]
+
+    def _step(self, batch: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
+        losses, correct = self._losses(*batch)
+        self.optimizer.zero_grad()
+        # Seeds share no parameter, so the gradient of the sum is each seed's own gradient.
+        losses.mean(1).sum().backward()
+        self.optimizer.step()
+        return losses.detach(), correct
+
+    def _losses(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+        """Cross entropy (S, B) and whether the prediction is right (S, B)."""
+        logits = self.model.forward(images)
+        labels = labels.expand(logits.shape[:2])
+        losses = functional.cross_entropy(logits.flatten(0, 1), labels.flatten(), reduction="none")
+        return losses.view(labels.shape), logits.detach().argmax(-1) == labels
+
+
+def _scores(loss_sum: Tensor, num_correct: Tensor, num_examples: int) -> Scores:
+    return Scores(
+        loss=loss_sum.cpu().numpy() / num_examples,
+        accuracy=num_correct.cpu().numpy() / num_examples,
+    )

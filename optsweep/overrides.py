@@ -1,0 +1,102 @@
+"""Command-line overrides before Hydra sees them: numbers go to the key that holds them.
+
+Hydra takes only names as options of a group. `batch_size=512` becomes
+`trainer.batch_size=512`, while `batch_size=full` stays a choice of the group; the same
+holds for sweeps (`batch_size=1,256`) and for Optuna's ranges (`interval(1e-6,1e-1)`).
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from optsweep.config import InputError, nearest
+
+# Group -> the key that holds its value.
+VALUE_KEYS = {
+    "batch_size": "trainer.batch_size",
+    "depth": "model.depth",
+    "layernorm_position": "model.layernorm_position",
+    "momentum": "optimizer.momentum",
+    "weight_decay": "optimizer.weight_decay",
+}
+_GROUPS_OF_PATHS = ("optimizer",)
+
+
+def rewrite(arguments: list[str], config_dir: Path) -> list[str]:
+    """Rewrite every `group=number` and `optimizer=dotted.path` of a command line.
+
+    Raises:
+        InputError: If an override mixes numbers with a name that is more than a number.
+
+    >>> rewrite(["batch_size=512", "init=gaussian"], Path("conf"))
+    ['trainer.batch_size=512', 'init=gaussian']
+    """
+    rewritten: list[str] = []
+    for argument in arguments:
+        group, equals, value = argument.partition("=")
+        if equals and group in VALUE_KEYS and re.search(r"\d|inf|nan", value):
+            rewritten.append(_to_value(group, value, config_dir))
+        elif equals and group in _GROUPS_OF_PATHS and re.fullmatch(r"[\w,]+(\.[\w,]+)+", value):
+            rewritten += [f"{group}=custom", f"{group}._target_={value}"]
+        else:
+            rewritten.append(argument)
+    return rewritten
+
+
+def options(group: str, config_dir: Path) -> list[str]:
+    """The names that a group has, sorted."""
+    return sorted(path.stem for path in (config_dir / group).glob("*.yaml"))
+
+
+def _to_value(group: str, value: str, config_dir: Path) -> str:
+    """`group=value` if its values are names, `key=value` if they are numbers."""
+    values = _swept_values(group, value)
+    if values is None:
+        return f"{group}={value}"
+    names = [item for item in values if isinstance(item, str)]
+    if len(names) == len(values):
+        return f"{group}={value}"
+    for name in names:
+        number = _value_of(group, name, config_dir)
+        value = re.sub(rf"(?<![\w.]){re.escape(name)}(?![\w.])", number, value)
+    return f"{VALUE_KEYS[group]}={value}"
+
+
+def _swept_values(group: str, value: str) -> list[Any] | None:
+    """The single values of an override, names as str; None if Hydra cannot parse it."""
+    from hydra.core.override_parser.overrides_parser import OverridesParser  # noqa: PLC0415
+    from hydra.core.override_parser.types import ChoiceSweep, Glob  # noqa: PLC0415
+    from hydra.errors import HydraException  # noqa: PLC0415
+
+    try:
+        parsed = OverridesParser.create().parse_override(f"{group}={value}").value()
+    except HydraException:
+        return None
+    if isinstance(parsed, ChoiceSweep):
+        return [_unquoted(item) for item in parsed.list]
+    if isinstance(parsed, Glob):
+        return None
+    return [_unquoted(parsed)]
+
+
+def _unquoted(item: Any) -> Any:
+    return item.text if hasattr(item, "text") else item
+
+
+def _value_of(group: str, name: str, config_dir: Path) -> str:
+    """The number that a named option stands for, as text."""
+    names = options(group, config_dir)
+    if name not in names:
+        raise InputError(f"{group}={name}: there is no such option; {nearest(name, names)}")
+    settings = yaml.safe_load((config_dir / group / f"{name}.yaml").read_text()) or {}
+    key = VALUE_KEYS[group].rpartition(".")[2]
+    if list(settings) != [key]:
+        raise InputError(
+            f"{group}={name}: this option is not a single number, so it cannot stand in one "
+            "sweep with numbers"
+        )
+    return str(settings[key]).replace(" ", "")

@@ -1,0 +1,109 @@
+"""The run directory: what a cell leaves behind, written so that a kill never leaves a lie.
+
+`result.json` is written last and atomically: a directory that has it holds a finished cell.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from optsweep.config import Config, InputError
+from optsweep.naming import config_hash
+
+CONFIG_FILE = "config.yaml"
+HISTORY_FILE = "history.csv"
+RESULT_FILE = "result.json"
+HISTORY_COLUMNS = (
+    "seed",
+    "epoch",
+    "step",
+    "lr",
+    "train_loss",
+    "train_accuracy",
+    "val_loss",
+    "val_accuracy",
+    "test_loss",
+    "test_accuracy",
+    "seconds",
+)
+
+
+def read_result(directory: Path) -> dict[str, Any] | None:
+    """The cell's result, or None if it is not finished.
+
+    Raises:
+        InputError: If there is a result file that cannot be read.
+    """
+    path = directory / RESULT_FILE
+    try:
+        result = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path} cannot be read ({error}); remove it to train again") from error
+    if not isinstance(result, dict) or "config_hash" not in result:
+        raise InputError(f"{path} is not the result of a cell; remove it to train again")
+    return result
+
+
+def finished(directory: Path, config: Config) -> dict[str, Any] | None:
+    """The result of this very configuration, or None if it has still to be trained.
+
+    Raises:
+        InputError: If the directory holds the result of another configuration.
+    """
+    result = read_result(directory)
+    if result is not None and result["config_hash"] != config_hash(config):
+        raise InputError(
+            f"{directory} holds the result of another configuration; "
+            "choose another directory, or rerun=true to replace it"
+        )
+    return result
+
+
+def start(directory: Path, config: Config) -> None:
+    """Make the directory and say what will be trained in it."""
+    directory.mkdir(parents=True, exist_ok=True)
+    text = yaml.safe_dump(config.to_mapping(), sort_keys=False)
+    write_atomically(directory / CONFIG_FILE, text)
+
+
+def write(
+    directory: Path, history: Iterable[Mapping[str, Any]], result: Mapping[str, Any]
+) -> None:
+    """Keep a finished cell: its history, then its result."""
+    (directory / RESULT_FILE).unlink(missing_ok=True)  # of an earlier training of the cell
+    write_atomically(directory / HISTORY_FILE, to_csv(HISTORY_COLUMNS, history))
+    text = json.dumps(result, indent=2, allow_nan=False) + "\n"
+    write_atomically(directory / RESULT_FILE, text)
+
+
+def to_csv(columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> str:
+    """Rows as CSV text; None is an empty field, numbers keep every digit."""
+    buffer = io.StringIO(newline="")
+    writer = csv.DictWriter(buffer, columns, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return buffer.getvalue()
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """Put `text` at `path` whole or not at all."""
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    try:
+        with partial.open("w", encoding="utf-8", newline="") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(partial, path)
+    except BaseException:
+        partial.unlink(missing_ok=True)
+        raise
