@@ -15,7 +15,8 @@ import numpy as np
 import torch
 
 import optsweep
-from optsweep.config import Config, InputError
+from optsweep.checks import InputError
+from optsweep.config import Config
 from optsweep.data import load_dataset
 from optsweep.engine import Scores
 from optsweep.engine.reference import ReferenceEngine
@@ -102,9 +103,7 @@ def train_cell(plan: Plan, on_epoch: Callable[[Epoch], None] = lambda epoch: Non
     )
     batch_size = config.trainer.batch_size
     engine = ReferenceEngine(model, _optimizer(config, model), dataset.train, batch_size)
-    training = train(
-        engine, dataset, config.seeds, plan.learning_rates, batch_size, on_epoch
-    )
+    training = train(engine, dataset, config.seeds, plan.learning_rates, batch_size, on_epoch)
     return Record(_history(config, training), _result(plan, training, engine.name))
 
 
@@ -117,17 +116,12 @@ def _device(name: str) -> torch.device:
     }
     if name == "auto":
         return torch.device(next(kind for kind, usable in there.items() if usable))
-    try:
-        device = torch.device(name)
-    except RuntimeError:
-        device = None
-    usable = device is not None and there.get(device.type, False)
-    if usable and device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
-        usable = False
-    if not usable:
+    kind, _, index = name.partition(":")
+    count = torch.cuda.device_count() if kind == "cuda" else 1
+    if not there.get(kind) or (index and not (index.isdigit() and int(index) < count)):
         found = ", ".join(kind for kind, usable in there.items() if usable)
         raise InputError(f"trainer.device={name}: there is no such device; found are {found}")
-    return device
+    return torch.device(name)
 
 
 def _initializer(config: Config) -> Initializer:
@@ -155,7 +149,9 @@ def _base_lr(config: Config) -> float:
     target = locate("optimizer", config.optimizer["_target_"])
     parameter = inspect.signature(target).parameters.get("lr")
     if parameter is None or parameter.default is inspect.Parameter.empty:
-        raise InputError(f"optimizer {target.__name__} has no default learning rate; give optimizer.lr")
+        raise InputError(
+            f"optimizer {target.__name__} has no default learning rate; give optimizer.lr"
+        )
     return float(parameter.default)
 
 

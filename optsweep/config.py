@@ -8,20 +8,32 @@ the same experiment are the same `Config` and share one directory.
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
+
+from optsweep.checks import InputError, as_text, choice, integer, known_keys, name, number
 
 # Widths of the report's networks: 784-128-56-10, "deeper" 784-128-56-32-10.
 # Depths beyond three go on with 32 units.
 _WIDTHS = (128, 56, 32)
 MAX_DEPTH = 10
 
-
-class InputError(ValueError):
-    """A user's mistake: one line that names the value and what would be right."""
+_DEFAULT_INIT = "optsweep.initializers.default"
+_DEFAULT_OPTIMIZER: dict[str, Any] = {
+    "_target_": "torch.optim.SGD",
+    "lr": 0.1,
+    "momentum": 0.0,
+    "nesterov": False,
+    "weight_decay": 0.0,
+    "decay_biases_and_norms": True,
+}
+_DEFAULT_SCHEDULER: dict[str, Any] = {
+    "_target_": "torch.optim.lr_scheduler.ConstantLR",
+    "factor": 1.0,
+    "interval": "epoch",
+}
 
 
 @dataclass(frozen=True)
@@ -82,7 +94,7 @@ class Config:
 
     @property
     def seeds(self) -> range:
-        """The seeds of the stack: `seed`, `seed + 1`, …"""
+        """The seeds of the stack: `seed`, `seed + 1` and so on."""
         return range(self.seed, self.seed + self.num_seeds)
 
     @property
@@ -105,7 +117,7 @@ class Config:
         Raises:
             InputError: If a key is unknown or a value cannot be used.
         """
-        _known_keys("", values, [f.name for f in dataclasses.fields(cls)])
+        known_keys("", values, [f.name for f in dataclasses.fields(cls)])
         dataset = _dataset(values.get("dataset", {}))
         num_examples = dataset.num_train - dataset.val_size
         return cls(
@@ -115,29 +127,13 @@ class Config:
             scheduler=_scheduler(values.get("scheduler", _DEFAULT_SCHEDULER)),
             model=_model(values.get("model", {})),
             trainer=_trainer(values.get("trainer", {}), num_examples),
-            seed=_integer("seed", values.get("seed", 0), 0, 2**31 - 1),
-            num_seeds=_integer("num_seeds", values.get("num_seeds", 1), 1, 1000),
+            seed=integer("seed", values.get("seed", 0), 0, 2**31 - 1),
+            num_seeds=integer("num_seeds", values.get("num_seeds", 1), 1, 1000),
         )
 
     def to_mapping(self) -> dict[str, Any]:
         """The configuration as plain data, fit for YAML and JSON."""
         return _plain(self)
-
-
-_DEFAULT_INIT = "optsweep.initializers.default"
-_DEFAULT_OPTIMIZER = {
-    "_target_": "torch.optim.SGD",
-    "lr": 0.1,
-    "momentum": 0.0,
-    "nesterov": False,
-    "weight_decay": 0.0,
-    "decay_biases_and_norms": True,
-}
-_DEFAULT_SCHEDULER = {
-    "_target_": "torch.optim.lr_scheduler.ConstantLR",
-    "factor": 1.0,
-    "interval": "epoch",
-}
 
 
 def hidden_sizes_of(depth: int) -> tuple[int, ...]:
@@ -149,37 +145,31 @@ def hidden_sizes_of(depth: int) -> tuple[int, ...]:
     return (_WIDTHS + (_WIDTHS[-1],) * depth)[:depth]
 
 
-def nearest(name: str, names: Sequence[str]) -> str:
-    """A hint at the valid name that is spelt most alike, or the list of all of them."""
-    close = difflib.get_close_matches(name, names, n=1)
-    return f"did you mean {close[0]}?" if close else f"valid are {', '.join(names)}"
-
-
 def _dataset(values: Mapping[str, Any]) -> DatasetConfig:
-    _known_keys("dataset.", values, [f.name for f in dataclasses.fields(DatasetConfig)])
+    known_keys("dataset.", values, [f.name for f in dataclasses.fields(DatasetConfig)])
     config = dataclasses.replace(DatasetConfig(), **values)
     root = config.root
     if root is not None and (not isinstance(root, str) or not root):
         raise InputError(f"dataset.root={root}: expected a folder's path, or null")
     # At least one training example of each class has to remain.
     most = config.num_train - config.num_classes
-    _integer("dataset.val_size", config.val_size, 0, most)
-    _integer("dataset.val_seed", config.val_seed, 0, 2**31 - 1)
+    integer("dataset.val_size", config.val_size, 0, most)
+    integer("dataset.val_seed", config.val_seed, 0, 2**31 - 1)
     return config
 
 
 def _model(values: Mapping[str, Any]) -> ModelConfig:
-    _known_keys("model.", values, [*ModelConfig.__dataclass_fields__, "depth"])
+    known_keys("model.", values, [*ModelConfig.__dataclass_fields__, "depth"])
     sizes = values.get("hidden_sizes")
     if sizes is None:
-        sizes = hidden_sizes_of(_integer("depth", values.get("depth", 2), 1, MAX_DEPTH))
+        sizes = hidden_sizes_of(integer("depth", values.get("depth", 2), 1, MAX_DEPTH))
     if not isinstance(sizes, Sequence) or isinstance(sizes, str):
         raise InputError(f"model.hidden_sizes={sizes}: expected a list such as [128,56]")
     if not 1 <= len(sizes) <= MAX_DEPTH:
         raise InputError(
-            f"model.hidden_sizes={_text(sizes)}: expected 1 to {MAX_DEPTH} hidden layers"
+            f"model.hidden_sizes={as_text(sizes)}: expected 1 to {MAX_DEPTH} hidden layers"
         )
-    sizes = tuple(_integer("model.hidden_sizes", size, 1, 2**16) for size in sizes)
+    sizes = tuple(integer("model.hidden_sizes", size, 1, 2**16) for size in sizes)
     position = values.get("layernorm_position", [])
     if position == "all":
         position = range(1, len(sizes) + 1)
@@ -192,13 +182,13 @@ def _model(values: Mapping[str, Any]) -> ModelConfig:
     for layer in position:
         if isinstance(layer, bool) or not isinstance(layer, int) or not 1 <= layer <= len(sizes):
             raise InputError(
-                f"layernorm_position={_text(position)}: there is no hidden layer {layer}; "
+                f"layernorm_position={as_text(position)}: there is no hidden layer {layer}; "
                 f"depth {len(sizes)} has hidden layers 1 to {len(sizes)}"
             )
     return ModelConfig(
         hidden_sizes=sizes,
         layernorm_position=tuple(sorted(set(position))),
-        layernorm_placement=_choice(
+        layernorm_placement=choice(
             "model.layernorm_placement",
             values.get("layernorm_placement", "after"),
             ["before", "after"],
@@ -207,37 +197,37 @@ def _model(values: Mapping[str, Any]) -> ModelConfig:
 
 
 def _trainer(values: Mapping[str, Any], num_examples: int) -> TrainerConfig:
-    _known_keys("trainer.", values, list(TrainerConfig.__dataclass_fields__))
+    known_keys("trainer.", values, list(TrainerConfig.__dataclass_fields__))
     config = dataclasses.replace(TrainerConfig(), **values)
     batch_size = num_examples if config.batch_size == "full" else config.batch_size
     threads = config.num_threads
     return TrainerConfig(
-        epochs=_integer("trainer.epochs", config.epochs, 1, 10**6),
-        batch_size=_integer("batch_size", batch_size, 1, num_examples, "training examples"),
-        device=_text_value("trainer.device", config.device),
-        engine=_choice("trainer.engine", config.engine, ["auto", "torch"]),
-        precision=_choice("trainer.precision", config.precision, ["float32", "float64"]),
-        num_threads=None if threads is None else _integer("trainer.num_threads", threads, 1, 1024),
+        epochs=integer("trainer.epochs", config.epochs, 1, 10**6),
+        batch_size=integer("batch_size", batch_size, 1, num_examples, "training examples"),
+        device=name("trainer.device", config.device),
+        engine=choice("trainer.engine", config.engine, ["auto", "torch"]),
+        precision=choice("trainer.precision", config.precision, ["float32", "float64"]),
+        num_threads=None if threads is None else integer("trainer.num_threads", threads, 1, 1024),
     )
 
 
 def _optimizer(values: Mapping[str, Any]) -> dict[str, Any]:
     settings = _target("optimizer", values)
-    for name in ("lr", "weight_decay", "momentum"):
-        if name in settings:
-            key = name if name != "lr" else "optimizer.lr"
-            settings[name] = _number(key, settings[name])
+    for setting in ("lr", "weight_decay", "momentum"):
+        if setting in settings:
+            key = setting if setting != "lr" else "optimizer.lr"
+            settings[setting] = number(key, settings[setting])
     decay = settings.setdefault("decay_biases_and_norms", True)
     if not isinstance(decay, bool):
         raise InputError(f"optimizer.decay_biases_and_norms={decay}: expected true or false")
     if "betas" in settings:
         betas = settings["betas"]
         if not isinstance(betas, Sequence) or isinstance(betas, str) or len(betas) != 2:
-            raise InputError(f"optimizer.betas={_text(betas)}: expected two numbers in [0, 1)")
-        betas = [_number("optimizer.betas", beta, below=1) for beta in betas]
+            raise InputError(f"optimizer.betas={as_text(betas)}: expected two numbers in [0, 1)")
+        betas = [number("optimizer.betas", beta, below=1) for beta in betas]
         # In the Adam family, momentum is the decay rate of the first moment.
         if "momentum" in settings:
-            betas[0] = _number("momentum", settings.pop("momentum"), below=1)
+            betas[0] = number("momentum", settings.pop("momentum"), below=1)
         settings["betas"] = betas
     return settings
 
@@ -245,7 +235,7 @@ def _optimizer(values: Mapping[str, Any]) -> dict[str, Any]:
 def _scheduler(values: Mapping[str, Any]) -> dict[str, Any]:
     settings = _target("scheduler", values)
     interval = settings.setdefault("interval", "epoch")
-    _choice("scheduler.interval", interval, ["epoch", "step"])
+    choice("scheduler.interval", interval, ["epoch", "step"])
     return settings
 
 
@@ -256,46 +246,6 @@ def _target(group: str, values: Mapping[str, Any]) -> dict[str, Any]:
     if not isinstance(target, str) or "." not in target:
         raise InputError(f"{group}._target_={target}: expected a dotted path to a class")
     return settings
-
-
-def _known_keys(prefix: str, values: Any, names: Sequence[str]) -> None:
-    if not isinstance(values, Mapping):
-        raise InputError(f"{prefix.rstrip('.')}={values}: expected {', '.join(names)}")
-    for key in values:
-        if key not in names:
-            raise InputError(f"there is no key {prefix}{key}; {nearest(key, names)}")
-
-
-def _integer(key: str, value: Any, low: int, high: int, of: str = "") -> int:
-    if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
-        what = f" (the number of {of})" if of else ""
-        raise InputError(f"{key}={value}: expected a whole number from {low} to {high}{what}")
-    return value
-
-
-def _number(key: str, value: Any, below: float = math.inf) -> float:
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value < below:
-        wanted = "a finite number >= 0" if below == math.inf else f"a number in [0, {below})"
-        raise InputError(f"{key}={_text(value)}: expected {wanted}")
-    return float(value)
-
-
-def _choice(key: str, value: Any, choices: list[str]) -> str:
-    if value not in choices:
-        raise InputError(f"{key}={value}: expected {' or '.join(choices)}")
-    return value
-
-
-def _text_value(key: str, value: Any) -> str:
-    if not isinstance(value, str) or not value:
-        raise InputError(f"{key}={value}: expected a name")
-    return value
-
-
-def _text(value: Any) -> str:
-    if isinstance(value, Sequence) and not isinstance(value, str):
-        return "[" + ",".join(map(str, value)) + "]"
-    return str(value)
 
 
 def _plain(value: Any) -> Any:

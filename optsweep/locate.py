@@ -8,7 +8,7 @@ from typing import Any
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
-from optsweep.config import InputError
+from optsweep.checks import InputError
 
 # A configuration may come from a stranger, so a path must not reach any callable there is.
 _TRUSTED = ("optsweep.", "torch.")

@@ -19,44 +19,37 @@ class _Layerwise(Optimizer):
     """The part that LARS and LAMB share."""
 
     reads_seed_axis = True  # tells is_stackable that the first axis is known to be the seeds
+    _update: Callable[[Tensor, Tensor, dict, dict], None]  # (weight, gradient, state, group)
+
+    def __init__(self, params: Iterable[Any], defaults: dict[str, Any]) -> None:
+        for name, value in defaults.items():
+            if name != "betas" and not value >= 0:  # NaN is refused as well
+                raise ValueError(f"{name} must be at least 0, got {value}")
+        super().__init__(params, defaults)
 
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
         """Update every parameter that has a gradient; return the loss of ``closure``, if any."""
-        loss = None
-        if closure is not None:
-            with torch.enable_grad():
-                loss = closure()
+        loss = None if closure is None else torch.enable_grad()(closure)()
         for group in self.param_groups:
             for weight in group["params"]:
                 if weight.grad is not None:
                     self._update(weight, weight.grad, self.state[weight], group)
         return loss
 
-    def _update(self, weight: Tensor, gradient: Tensor, state: dict, group: dict) -> None:
-        raise NotImplementedError
-
 
 class LARS(_Layerwise):
     """Heavy-ball SGD whose steps are proportional to the norm of the weights, layer by layer.
 
-    With w one layer of one seed, g its gradient, eta = trust_coefficient, beta = weight_decay:
+    With w one layer of one seed, g its gradient, v its velocity, at first 0:
 
-        rate = eta * |w| / (|g| + beta * |w|)
-        v <- momentum * v + lr * rate * (g + beta * w)
+        rate = trust_coefficient * |w| / (|g| + weight_decay * |w|)
+        v <- momentum * v + lr * rate * (g + weight_decay * w)
         w <- w - v
 
-    Norms run over all axes but the first, the seeds. As in the paper, biases are adapted too,
-    and the learning rate enters the velocity (``torch.optim.SGD`` multiplies the velocity by it,
-    which differs where it changes). The paper does not say what holds where |w| or the
-    denominator is zero: here rate = 1, a step of plain SGD.
-
-    Args:
-        params: Tensors (S, ...), or groups of them.
-        lr: Learning rate.
-        momentum: Heavy-ball coefficient.
-        weight_decay: L2 coefficient.
-        trust_coefficient: |step| / |w| of a first step with lr = 1 and no weight decay.
+    Parameters are (S, ...), and norms run over all axes but the first. As in the paper, biases
+    are adapted too, and v contains lr, which in ``torch.optim.SGD`` multiplies it. Where |w| or
+    the denominator is zero, which the paper leaves open, rate = 1, a step of plain SGD.
 
     Raises:
         ValueError: If a setting is negative.
@@ -72,10 +65,8 @@ class LARS(_Layerwise):
         weight_decay: float = 0.0,
         trust_coefficient: float = 0.001,
     ) -> None:
-        settings = {"lr": lr, "momentum": momentum, "weight_decay": weight_decay}
-        settings["trust_coefficient"] = trust_coefficient
-        _require_non_negative(settings)
-        super().__init__(params, settings)
+        defaults = {"lr": lr, "momentum": momentum, "weight_decay": weight_decay}
+        super().__init__(params, {**defaults, "trust_coefficient": trust_coefficient})
 
     def _update(self, weight: Tensor, gradient: Tensor, state: dict, group: dict) -> None:
         decay, weight_norm = group["weight_decay"], _norm_per_seed(weight)
@@ -91,22 +82,16 @@ class LARS(_Layerwise):
 class LAMB(_Layerwise):
     """Adam whose step has the length lr * |w|, layer by layer.
 
-    With w one layer of one seed, g its gradient, t = 1, 2, ...:
+    With w one layer of one seed, g its gradient, beta1 and beta2 the betas, t = 1, 2, ...:
 
         m <- beta1 * m + (1 - beta1) * g
         v <- beta2 * v + (1 - beta2) * g^2
         u = (m / (1 - beta1^t)) / (sqrt(v / (1 - beta2^t)) + eps) + weight_decay * w
         w <- w - lr * |w| / |u| * u
 
-    Norms run over all axes but the first, the seeds. The paper's phi is the identity: |w| is not
-    clamped. Where |w| or |u| is zero, the quotient is 1, a step of AdamW.
-
-    Args:
-        params: Tensors (S, ...), or groups of them.
-        lr: Learning rate, |step| / |w|.
-        betas: Decay rates of the two moments.
-        eps: Added to the root of the second moment.
-        weight_decay: Coefficient of the weights in u.
+    Parameters are (S, ...), and norms run over all axes but the first. The paper's phi is the
+    identity: |w| is not clamped. Where |w| or |u| is zero, |w| / |u| is taken as 1, a step of
+    Adam with decoupled weight decay.
 
     Raises:
         ValueError: If lr, eps or weight_decay is negative, or a beta is outside [0, 1).
@@ -122,18 +107,16 @@ class LAMB(_Layerwise):
         eps: float = 1e-6,
         weight_decay: float = 0.0,
     ) -> None:
-        settings = {"lr": lr, "eps": eps, "weight_decay": weight_decay}
-        _require_non_negative(settings)
         if len(betas) != 2 or not all(0 <= beta < 1 for beta in betas):
             raise ValueError(f"betas must be two numbers in [0, 1), got {betas}")
-        super().__init__(params, {**settings, "betas": betas})
+        defaults = {"lr": lr, "betas": betas, "eps": eps, "weight_decay": weight_decay}
+        super().__init__(params, defaults)
 
     def _update(self, weight: Tensor, gradient: Tensor, state: dict, group: dict) -> None:
         beta1, beta2 = group["betas"]
         if not state:
-            state["step"] = 0
-            state["exp_avg"] = torch.zeros_like(weight)
-            state["exp_avg_sq"] = torch.zeros_like(weight)
+            zeros = torch.zeros_like(weight)
+            state.update(step=0, exp_avg=zeros, exp_avg_sq=zeros.clone())
         state["step"] += 1
         mean = state["exp_avg"].mul_(beta1).add_(gradient, alpha=1 - beta1)
         square = state["exp_avg_sq"].mul_(beta2).addcmul_(gradient, gradient, value=1 - beta2)
@@ -148,7 +131,7 @@ class LAMB(_Layerwise):
 class SeedwiseOptimizer:
     """One optimizer per seed, made by ``factory`` from the seed's tensors without the seed axis.
 
-    These share memory with the leaf tensors ``parameters`` (S, ...), which a step thus changes.
+    They share memory with the leaf tensors ``parameters`` (S, ...), which a step thus changes.
     """
 
     def __init__(self, parameters: Sequence[Tensor], factory: Factory) -> None:
@@ -156,11 +139,7 @@ class SeedwiseOptimizer:
         stacks = (stack.detach() for stack in self._stacks)
         self._seeds = [[nn.Parameter(p) for p in seed] for seed in zip(*stacks, strict=True)]
         self._optimizers = [factory(list(seed)) for seed in self._seeds]
-
-    @property
-    def param_groups(self) -> list[dict[str, Any]]:
-        """The groups of all the seeds' optimizers, in the order of the seeds."""
-        return [group for optimizer in self._optimizers for group in optimizer.param_groups]
+        self.param_groups = [group for each in self._optimizers for group in each.param_groups]
 
     def zero_grad(self) -> None:
         """Zero the stacks' gradients in place."""
@@ -185,11 +164,10 @@ def is_stackable(factory: Factory) -> bool:
     """Tell whether an optimizer trains a stack of seeds as it would train every seed alone.
 
     Measured, not listed: a stack of two seeds, whose gradients differ a hundredfold, takes a few
-    steps, and so does each seed alone. Alone means plain tensors (out, in) and (n,), so that the
-    probe also catches optimizers that look at the number of axes; only one that declares
-    ``reads_seed_axis`` is given stacks of one seed. False if the parameters differ by more than
-    rounding, or if the optimizer raises: on stacks (Muon), on dense gradients (SparseAdam),
-    without a closure (LBFGS).
+    steps, and so does each seed alone, as plain tensors (out, in) and (n,), or as a stack of one
+    for an optimizer that declares ``reads_seed_axis``. False if the parameters then differ by
+    more than rounding, or if the optimizer raises: on stacks (Muon), on dense gradients
+    (SparseAdam), without a closure (LBFGS).
     """
     generator = torch.Generator().manual_seed(0)
     draws = torch.randn(9, 2, 15, generator=generator, dtype=torch.float64)  # start, 8 gradients
@@ -225,8 +203,7 @@ def build_optimizer(
         parameters: Names and leaf tensors, (S, out, in) for weights and (S, n) for the others.
         target: The optimizer's class.
         settings: Its arguments but the first.
-        decay_biases_and_norms: False: weight decay for the weights alone; they are then the
-            first group and the others the second.
+        decay_biases_and_norms: False: the weights, the first group, alone decay.
 
     Raises:
         ValueError: If the optimizer lacks a setting, refuses a value, or needs a closure.
@@ -263,19 +240,10 @@ def check_settings(target: type[Optimizer], settings: Mapping[str, Any]) -> None
     names = [argument.name for argument in arguments if argument.kind != argument.VAR_KEYWORD][1:]
     for name in settings:
         if name not in names:
-            known = ", ".join(name for name in names if name not in _SWITCHES)
-            raise ValueError(
-                f"optimizer {target.__name__} has no setting {name!r}; it has: {known}"
-            )
-
-
-def _require_non_negative(settings: Mapping[str, float]) -> None:
-    for name, value in settings.items():
-        if not value >= 0:  # NaN is refused as well
-            raise ValueError(f"{name} must be at least 0, got {value}")
+            text = ", ".join(name for name in names if name not in _SWITCHES)
+            raise ValueError(f"optimizer {target.__name__} has no setting {name!r}; it has: {text}")
 
 
 def _norm_per_seed(tensor: Tensor) -> Tensor:
     """Euclidean norm over all axes but the first: (S, a, b) -> (S, 1, 1)."""
-    norms = torch.linalg.vector_norm(tensor.reshape(len(tensor), -1), dim=1)
-    return norms.reshape(-1, *[1] * (tensor.ndim - 1))
+    return tensor.reshape(len(tensor), -1).norm(dim=1).reshape(-1, *[1] * (tensor.ndim - 1))

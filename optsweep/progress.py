@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
@@ -111,23 +111,32 @@ def result_table(result: Mapping[str, Any]) -> Table:
     return table
 
 
-def sweep_table(results: Mapping[str, Mapping[str, Any] | None]) -> Table:
-    """The end of a sweep: one row a cell, by name; None is a cell without a result."""
+def sweep_table(overrides: Sequence[str], results: Sequence[Mapping[str, Any] | None]) -> Table:
+    """The end of a sweep: one row a cell, named by the overrides that not all cells share.
+
+    Args:
+        overrides: Per cell, its overrides separated by spaces.
+        results: Per cell, its result, or None if it was not trained.
+    """
     table = Table(title=f"{len(results)} cells", title_justify="left")
     table.add_column("cell", overflow="fold")
-    for heading in ("test accuracy", "final train loss", "diverged", "seconds"):
-        table.add_column(heading, justify="right")
-    for name, result in results.items():
+    for heading in ("test accuracy", "train loss", "seconds"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    words = [cell.split() for cell in overrides]
+    shared = set.intersection(*map(set, words))
+    for cell, result in zip(words, results, strict=True):
+        name = " ".join(word for word in cell if word not in shared) or "(all settings shared)"
         if result is None:
-            table.add_row(name, "not trained", "", "", "")
+            table.add_row(name, "not trained", "", "")
             continue
         completed = [seed for seed in result["per_seed"] if seed["status"] == "completed"]
-        figures = ["", ""]
+        figures = ["diverged", ""]
         if completed:
             figures = [
                 spread([seed[key] for seed in completed])
                 for key in ("test_accuracy", "final_train_loss")
             ]
-        diverged = result["num_seeds"] - len(completed)
-        table.add_row(name, *figures, f"{diverged} of {result['num_seeds']}", f"{result['seconds']:.1f}")
+        if 0 < len(completed) < result["num_seeds"]:
+            name += f" ({result['num_seeds'] - len(completed)} of {result['num_seeds']} diverged)"
+        table.add_row(name, *figures, f"{result['seconds']:.1f}")
     return table

@@ -15,7 +15,8 @@ from typing import Any
 
 import yaml
 
-from optsweep.config import Config, InputError
+from optsweep.checks import InputError
+from optsweep.config import Config
 from optsweep.naming import config_hash
 
 CONFIG_FILE = "config.yaml"
@@ -45,7 +46,7 @@ def read_result(directory: Path) -> dict[str, Any] | None:
     path = directory / RESULT_FILE
     try:
         result = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return None
     except (OSError, ValueError) as error:
         raise InputError(f"{path} cannot be read ({error}); remove it to train again") from error
@@ -76,9 +77,7 @@ def start(directory: Path, config: Config) -> None:
     write_atomically(directory / CONFIG_FILE, text)
 
 
-def write(
-    directory: Path, history: Iterable[Mapping[str, Any]], result: Mapping[str, Any]
-) -> None:
+def write(directory: Path, history: Iterable[Mapping[str, Any]], result: Mapping[str, Any]) -> None:
     """Keep a finished cell: its history, then its result."""
     (directory / RESULT_FILE).unlink(missing_ok=True)  # of an earlier training of the cell
     write_atomically(directory / HISTORY_FILE, to_csv(HISTORY_COLUMNS, history))

@@ -79,9 +79,7 @@ def train(
         test = engine.evaluate(dataset.test)
         for split in filter(None, (scores, val, test)):
             alive = alive & np.isfinite(split.loss)
-        epochs.append(
-            Epoch(epoch, epoch * steps_per_epoch, lr, scores, val, test, seconds, alive)
-        )
+        epochs.append(Epoch(epoch, epoch * steps_per_epoch, lr, scores, val, test, seconds, alive))
         on_epoch(epochs[-1])
 
     record(0, None, engine.evaluate(dataset.train))

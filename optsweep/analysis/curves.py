@@ -16,12 +16,8 @@ _COLOURS = {"train": "#0072B2", "val": "#009E73", "test": "#D55E00"}
 _DASHES = {"train": "-", "val": ":", "test": "--"}
 
 
-def draw_curves(directory: Path) -> Path:
-    """Draw `curves.png` from a finished cell's `history.csv`.
-
-    Returns:
-        The picture's path, in the cell's directory.
-    """
+def draw_curves(directory: Path, picture: Path) -> None:
+    """Draw a finished cell's `history.csv` into `picture`."""
     history = pd.read_csv(directory / HISTORY_FILE)
     figure = Figure(figsize=(9, 3.6), layout="constrained")
     loss, error = figure.subplots(1, 2)
@@ -39,10 +35,8 @@ def draw_curves(directory: Path) -> Path:
     error.legend(frameon=False)
     seeds = "one seed" if num_seeds == 1 else f"median and quartiles of {num_seeds} seeds"
     figure.suptitle(f"{directory.resolve().name}: {seeds}", fontsize="medium")
-    path = directory / "curves.png"
     with mpl.rc_context({"savefig.dpi": 150}):
-        figure.savefig(path)
-    return path
+        figure.savefig(picture)
 
 
 def _band(axes: Axes, history: pd.DataFrame, column: str, split: str) -> None:
@@ -50,5 +44,10 @@ def _band(axes: Axes, history: pd.DataFrame, column: str, split: str) -> None:
     axes.plot(quartiles.index, quartiles[0.5], _DASHES[split], color=_COLOURS[split], label=split)
     if history["seed"].nunique() > 1:
         axes.fill_between(
-            quartiles.index, quartiles[0.25], quartiles[0.75], color=_COLOURS[split], alpha=0.2, lw=0
+            quartiles.index,
+            quartiles[0.25],
+            quartiles[0.75],
+            color=_COLOURS[split],
+            alpha=0.2,
+            lw=0,
         )

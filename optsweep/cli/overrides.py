@@ -13,7 +13,7 @@ from typing import Any
 
 import yaml
 
-from optsweep.config import InputError, nearest
+from optsweep.checks import InputError, nearest
 
 # Group -> the key that holds its value.
 VALUE_KEYS = {

@@ -1,0 +1,96 @@
+"""The program: rewrite the overrides, let Hydra compose, train what it composed."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import hydra
+from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
+from omegaconf import DictConfig
+
+from optsweep import naming, runs
+from optsweep.cli import composition
+from optsweep.cli.mistakes import MISTAKES, exit_with
+from optsweep.cli.overrides import rewrite
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from optsweep.cell import Record
+    from optsweep.config import Config
+
+
+def main() -> None:
+    """Run the command line: exit code 2 and one line for a user's mistake."""
+    # Let Hydra raise what it would print, so that it can be said in one line here.
+    os.environ.setdefault("HYDRA_FULL_ERROR", "1")
+    try:
+        sys.argv[1:] = rewrite(sys.argv[1:], composition.config_dir())
+        _hydra_main()
+    except KeyboardInterrupt:
+        print("optsweep: interrupted; the same command continues", file=sys.stderr)
+        sys.exit(130)
+    except MISTAKES as error:
+        exit_with(error)
+
+
+def train(composed: DictConfig) -> float:
+    """Train one cell, or find it done, and return its objective: a finite number.
+
+    Raises:
+        InputError: If the configuration, the data or the directory cannot be used.
+    """
+    from rich.console import Console  # noqa: PLC0415
+
+    console = Console(highlight=False, soft_wrap=True)
+    config = composition.to_config(composed)
+    job = HydraConfig.get()
+    directory = Path(job.runtime.output_dir)
+    shown = Path(os.path.relpath(directory))
+    curves = directory / "curves.png"
+    result = None if composed.rerun else runs.finished(directory, config)
+    if result is None:
+        curves.unlink(missing_ok=True)
+        runs.start(directory, config)
+        record = _train_cell(console, config)
+        runs.write(directory, record.history, record.result)
+        result = record.result
+        console.print(f"results: {shown}")
+    else:
+        console.print(f"done before: {shown} (rerun=true trains it again)")
+    if job.mode == RunMode.RUN:
+        from optsweep.progress import result_table  # noqa: PLC0415
+
+        console.print(result_table(result))
+        if not curves.exists():
+            from optsweep.analysis.curves import draw_curves  # noqa: PLC0415
+
+            draw_curves(directory, curves)
+        console.print(f"curves: {os.path.relpath(curves)}")
+    return result["objective"]
+
+
+def _train_cell(console: Console, config: Config) -> Record:
+    from optsweep.cell import train_cell  # noqa: PLC0415
+    from optsweep.progress import EpochDisplay  # noqa: PLC0415
+
+    plan = composition.plan(config)
+    for warning in plan.warnings:
+        print(f"optsweep: warning: {warning}", file=sys.stderr)
+    seeds = f"{config.num_seeds} seed{'s' if config.num_seeds > 1 else ''}"
+    about = f"{seeds}, engine: {plan.engine}, device: {plan.device}"
+    console.print(f"{naming.label(config)}: {about}")
+    with EpochDisplay(console, config.trainer.epochs) as display:
+        return train_cell(plan, display)
+
+
+_hydra_main = hydra.main(
+    config_path=str(composition.config_dir()),
+    config_name="config",
+    # What a configuration may name for Hydra to call; cells name torch and optsweep alone.
+    execution_whitelist=["optsweep.*", "hydra.*", "hydra_plugins.*", "logging.*"],
+)(train)

@@ -1,0 +1,72 @@
+"""From Hydra's composed configuration to a validated `Config`, and to a plan of its cell."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from omegaconf import DictConfig, OmegaConf
+
+from optsweep import naming, runs
+from optsweep.checks import InputError
+from optsweep.config import Config
+
+if TYPE_CHECKING:
+    from optsweep.cell import Plan
+
+CELLS_FOLDER = "cells"
+# Keys that say what to do, not what to train.
+_CONTROL_KEYS = ("hydra", "rerun", "name")
+_plans: dict[str, Plan] = {}
+
+
+def config_dir() -> Path:
+    """The folder of the configuration: in an installed package, or in a checkout."""
+    package = Path(__file__).resolve().parent.parent
+    return next(folder for folder in (package / "conf", package.parent / "conf") if folder.is_dir())
+
+
+def to_config(composed: DictConfig) -> Config:
+    """Validate a composed configuration.
+
+    Raises:
+        InputError: If a key or a value cannot be used.
+    """
+    if not isinstance(composed.rerun, bool):
+        raise InputError(f"rerun={composed.rerun}: expected true or false")
+    values: dict[str, Any] = {}
+    for key, node in composed.items():
+        if key not in _CONTROL_KEYS:
+            plain = (
+                OmegaConf.to_container(node, resolve=True) if OmegaConf.is_config(node) else node
+            )
+            values[str(key)] = plain
+    return Config.from_mapping(values)
+
+
+def check(config: Config, directory: Path, rerun: bool) -> None:
+    """Find out whether a cell can be trained, unless it is done.
+
+    Raises:
+        InputError: If it cannot.
+    """
+    if rerun or runs.finished(directory, config) is None:
+        plan(config)
+
+
+def plan(config: Config) -> Plan:
+    """What `plan_cell` gives, made once for each configuration."""
+    from optsweep.cell import plan_cell  # noqa: PLC0415
+
+    key = naming.config_hash(config)
+    if key not in _plans:
+        _plans[key] = plan_cell(config)
+    return _plans[key]
+
+
+def _cell_name(*, _root_: DictConfig) -> str:
+    return f"{CELLS_FOLDER}/{naming.cell_name(to_config(_root_))}"
+
+
+# conf/config.yaml names a cell's directory with it.
+OmegaConf.register_resolver("cell_name", _cell_name, replace=True)

@@ -1,0 +1,76 @@
+"""Fixtures that all tests share: configurations, and the small slice of real images."""
+
+import functools
+import shutil
+from pathlib import Path
+
+import hydra
+import pytest
+import torch
+
+import optsweep.cell
+from optsweep.cell import plan_cell, train_cell
+from optsweep.cli import config_dir, to_config
+from optsweep.config import Config
+from optsweep.overrides import rewrite
+
+TESTS = Path(__file__).resolve().parent
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _one_thread():
+    """Networks this small gain nothing from threads, and workers of xdist share the cores."""
+    torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session")
+def data_root(tmp_path_factory) -> Path:
+    """A `dataset.root` with the slice, apart from the checkout, for decoded files are kept there."""
+    root = tmp_path_factory.mktemp("data")
+    shutil.copytree(TESTS / "data" / "slice", root / "slice")
+    return root
+
+
+@pytest.fixture(scope="session")
+def compose():
+    """`compose(*overrides) -> Config`, what a command line with these overrides trains.
+
+    As with `--config-dir tests/conf`, whose options can be named beside those of `conf`.
+    """
+
+    @functools.cache
+    def composed(*overrides: str) -> Config:
+        search_path = f"hydra.searchpath=[file://{TESTS / 'conf'}]"
+        with hydra.initialize_config_dir(str(config_dir())):
+            return to_config(
+                hydra.compose("config", [search_path, *rewrite(list(overrides), config_dir())])
+            )
+
+    return composed
+
+
+@pytest.fixture(scope="session")
+def slice_config(compose, data_root):
+    """`slice_config(*overrides) -> Config`, a cell on 1000 training and 200 test images."""
+    return lambda *overrides: compose(
+        "dataset=slice", f"dataset.root={data_root}", "trainer.device=cpu", *overrides
+    )
+
+
+@pytest.fixture
+def train_and_keep(monkeypatch):
+    """`train_and_keep(config) -> Record, StackedMLP`: train a cell, and keep the network too."""
+
+    def trained(config: Config):
+        engines = []
+
+        def spy(engine, *arguments):
+            engines.append(engine)
+            return train(engine, *arguments)
+
+        train = optsweep.training.train
+        monkeypatch.setattr(optsweep.cell, "train", spy)
+        record = train_cell(plan_cell(config))
+        return record, engines[0].model
+
+    return trained
