@@ -5,6 +5,7 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.." || exit
 root=$(pwd -P)
 env=${VIRTUAL_ENV:-${CONDA_PREFIX:-$root/.venv}}
 unfinished=$env/optsweep.unfinished # there from the making of .venv until its first installation is complete
+log=$env/optsweep.log
 
 say() { printf 'optsweep: %s\n' "$*" >&2; }
 die() { say "$@"; exit 2; }
@@ -33,7 +34,10 @@ install() {
     elif [[ -e $unfinished ]] || ! is_supported "$env/bin/python" || ! find_pip; then
         make_venv
     fi
-    "${pip[@]}" install --editable ".$1" | show_progress || die "the installation failed; pip's messages are above"
+    if ! "${pip[@]}" install --editable ".$1" 2>"$log" | show_progress; then
+        tail -n 15 "$log" >&2
+        die "the installation failed; pip's messages are in $log"
+    fi
     rm -f "$unfinished"
     fingerprint | tee "$env/optsweep.stamp" >"$env/optsweep$1.stamp"
 }
@@ -68,7 +72,7 @@ find_pip() {
     return 1
 }
 
-# On a terminal pip's lines overwrite one another; elsewhere only its errors are seen.
+# On a terminal pip's lines overwrite one another; elsewhere they are not shown.
 show_progress() {
     local line
     while IFS= read -r line; do

@@ -10,9 +10,9 @@ import torch
 
 import optsweep.cell
 from optsweep.cell import plan_cell, train_cell
-from optsweep.cli import config_dir, to_config
+from optsweep.cli.composition import config_dir, to_config
 from optsweep.config import Config
-from optsweep.overrides import rewrite
+from optsweep.cli.overrides import rewrite
 
 TESTS = Path(__file__).resolve().parent
 

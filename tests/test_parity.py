@@ -21,7 +21,7 @@ from torch import nn
 from torch.nn import functional
 from torch.optim import SGD, Adam, AdamW, Optimizer, RMSprop, lr_scheduler
 
-from optsweep.cli import config_dir
+from optsweep.cli.composition import config_dir
 from optsweep.data import epoch_orders, load_dataset
 from optsweep.model import StackedMLP
 

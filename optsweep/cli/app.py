@@ -38,19 +38,27 @@ def main() -> None:
         exit_with(error)
 
 
-def train(composed: DictConfig) -> float:
-    """Train one cell, or find it done, and return its objective: a finite number.
+def run_job(composed: DictConfig) -> float:
+    """Hydra's task: train one cell, or find it done; its objective is a finite number.
 
     Raises:
-        InputError: If the configuration, the data or the directory cannot be used.
+        InputError: In a sweep, if the data or the directory cannot be used.
     """
+    try:
+        return _objective(composed)
+    except MISTAKES as error:
+        if HydraConfig.get().mode == RunMode.MULTIRUN:
+            raise  # Hydra tells which job it was
+        exit_with(error)
+
+
+def _objective(composed: DictConfig) -> float:
     from rich.console import Console  # noqa: PLC0415
 
     console = Console(highlight=False, soft_wrap=True)
     config = composition.to_config(composed)
     job = HydraConfig.get()
     directory = Path(job.runtime.output_dir)
-    shown = Path(os.path.relpath(directory))
     curves = directory / "curves.png"
     result = None if composed.rerun else runs.finished(directory, config)
     if result is None:
@@ -59,9 +67,9 @@ def train(composed: DictConfig) -> float:
         record = _train_cell(console, config)
         runs.write(directory, record.history, record.result)
         result = record.result
-        console.print(f"results: {shown}")
+        console.print(f"results: {_shown(directory)}")
     else:
-        console.print(f"done before: {shown} (rerun=true trains it again)")
+        console.print(f"done before: {_shown(directory)} (rerun=true trains it again)")
     if job.mode == RunMode.RUN:
         from optsweep.progress import result_table  # noqa: PLC0415
 
@@ -70,7 +78,7 @@ def train(composed: DictConfig) -> float:
             from optsweep.analysis.curves import draw_curves  # noqa: PLC0415
 
             draw_curves(directory, curves)
-        console.print(f"curves: {os.path.relpath(curves)}")
+        console.print(f"curves: {_shown(curves)}")
     return result["objective"]
 
 
@@ -88,9 +96,14 @@ def _train_cell(console: Console, config: Config) -> Record:
         return train_cell(plan, display)
 
 
+def _shown(path: Path) -> Path:
+    """A path from here if it is below, else the whole of it."""
+    return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
+
+
 _hydra_main = hydra.main(
     config_path=str(composition.config_dir()),
     config_name="config",
     # What a configuration may name for Hydra to call; cells name torch and optsweep alone.
     execution_whitelist=["optsweep.*", "hydra.*", "hydra_plugins.*", "logging.*"],
-)(train)
+)(run_job)

@@ -16,6 +16,8 @@ from optsweep import naming, runs
 from optsweep.checks import InputError
 from optsweep.cli.composition import CELLS_FOLDER, check, to_config
 from optsweep.cli.mistakes import MISTAKES, exit_with
+from optsweep.config import DatasetConfig
+from optsweep.dataset_files import load_contents
 
 SWEEP_COLUMNS = ("cell", "overrides")
 
@@ -67,11 +69,15 @@ class Validate(Callback):
 def _checked_grid(config: DictConfig, config_name: str) -> list[dict[str, str]]:
     sweep_dir = Path(config.hydra.sweep.dir)
     rows = []
+    datasets: list[DatasetConfig] = []
     for overrides in _grid(config):
         composed = hydra.compose(config_name, overrides)
         cell = to_config(composed)
         name = naming.cell_name(cell)
         check(cell, sweep_dir / CELLS_FOLDER / name, composed.rerun)
+        if cell.dataset not in datasets:
+            load_contents(cell.dataset)  # missing or corrupt data end a sweep before it starts
+            datasets.append(cell.dataset)
         rows.append(dict(zip(SWEEP_COLUMNS, (name, " ".join(overrides)), strict=True)))
     folder = sweep_dir / str(config.name)
     folder.mkdir(parents=True, exist_ok=True)

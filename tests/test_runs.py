@@ -1,0 +1,77 @@
+"""The run directory: written whole or not at all, and read with care."""
+
+import json
+
+import pytest
+
+from optsweep import runs
+from optsweep.checks import InputError
+from optsweep.config import Config
+from optsweep.naming import config_hash
+
+ROW = dict.fromkeys(runs.HISTORY_COLUMNS) | {"seed": 0, "epoch": 1, "train_loss": 0.1 + 0.2}
+RESULT = {"config_hash": config_hash(Config()), "status": "completed"}
+
+
+def test_a_directory_without_a_result_is_not_finished(tmp_path):
+    assert runs.finished(tmp_path / "nowhere", Config()) is None
+    runs.start(tmp_path / "cell", Config())
+    assert runs.finished(tmp_path / "cell", Config()) is None
+
+
+def test_what_is_written_is_read(tmp_path):
+    runs.start(tmp_path, Config())
+    runs.write(tmp_path, [ROW], RESULT)
+    assert runs.finished(tmp_path, Config()) == RESULT
+    header, row = (tmp_path / runs.HISTORY_FILE).read_text().splitlines()
+    assert header == (
+        "seed,epoch,step,lr,train_loss,train_accuracy,val_loss,val_accuracy,"
+        "test_loss,test_accuracy,seconds"
+    )
+    assert row == "0,1,,,0.30000000000000004,,,,,,"  # every digit, and nothing for None
+
+
+def test_the_configuration_of_a_started_cell_can_be_read_back(tmp_path):
+    runs.start(tmp_path, Config(num_seeds=3))
+    values = runs.yaml.safe_load((tmp_path / runs.CONFIG_FILE).read_text())
+    assert Config.from_mapping(values) == Config(num_seeds=3)
+
+
+def test_the_result_of_another_configuration_is_refused(tmp_path):
+    runs.write(tmp_path, [ROW], RESULT)
+    with pytest.raises(InputError, match="result of another configuration"):
+        runs.finished(tmp_path, Config(seed=5))
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", '{"status": "completed"}'])
+def test_a_damaged_result_is_named(tmp_path, text):
+    (tmp_path / runs.RESULT_FILE).write_text(text)
+    with pytest.raises(InputError, match=r"result\.json"):
+        runs.read_result(tmp_path)
+
+
+def test_a_number_that_json_lacks_never_becomes_a_result(tmp_path):
+    with pytest.raises(ValueError, match="JSON"):
+        runs.write(tmp_path, [ROW], RESULT | {"objective": float("nan")})
+    assert not (tmp_path / runs.RESULT_FILE).exists()
+
+
+def test_a_kill_between_the_files_leaves_no_result(tmp_path, monkeypatch):
+    runs.write(tmp_path, [ROW], RESULT)
+    replace = runs.os.replace
+
+    def killed_at_the_result(source, target):
+        if target.name == runs.RESULT_FILE:
+            raise KeyboardInterrupt
+        replace(source, target)
+
+    monkeypatch.setattr(runs.os, "replace", killed_at_the_result)
+    with pytest.raises(KeyboardInterrupt):
+        runs.write(tmp_path, [ROW | {"epoch": 2}], RESULT)
+    assert sorted(path.name for path in tmp_path.iterdir()) == [runs.HISTORY_FILE]
+    assert runs.read_result(tmp_path) is None
+
+
+def test_results_are_plain_json(tmp_path):
+    runs.write(tmp_path, [], RESULT | {"val_loss": None})
+    assert json.loads((tmp_path / runs.RESULT_FILE).read_text())["val_loss"] is None
