@@ -236,6 +236,8 @@ def _scheduler(values: Mapping[str, Any]) -> dict[str, Any]:
     settings = _target("scheduler", values)
     interval = settings.setdefault("interval", "epoch")
     choice("scheduler.interval", interval, ["epoch", "step"])
+    if "base_lr" in settings:
+        settings["base_lr"] = number("scheduler.base_lr", settings["base_lr"])
     return settings
 
 

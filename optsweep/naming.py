@@ -60,7 +60,8 @@ def _pieces(config: Config) -> list[str]:
         pieces.append(_short(config.init["_target_"]))
     pieces += _optimizer_pieces(config, default)
     if config.scheduler != default.scheduler:
-        pieces.append(_short(config.scheduler["_target_"]))
+        base_lr = config.scheduler.get("base_lr", "")
+        pieces.append(_short(config.scheduler["_target_"]) + str(base_lr and f"_from_{base_lr:g}"))
         if config.scheduler["interval"] != "epoch":
             pieces.append(f"per_{config.scheduler['interval']}")
     if config.model.hidden_sizes != default.model.hidden_sizes:

@@ -118,8 +118,9 @@ def learning_rates(
     Args:
         scheduler: ``_target_`` (a torch scheduler class or a function of this module),
             ``interval`` (``epoch`` or ``step``) and the settings. Settings that mean the
-            run's length default to it; those that end in ``_epochs`` are turned into ticks.
-        lr: Base learning rate.
+            run's length default to it; those that end in ``_epochs`` are turned into ticks;
+            ``base_lr`` takes the place of ``lr``.
+        lr: Base learning rate of the optimizer.
         epochs: Length of the run in epochs.
         steps_per_epoch: Mini-batches of an epoch.
 
@@ -136,6 +137,7 @@ def learning_rates(
     settings = dict(scheduler)
     target = settings.pop("_target_")
     ticks_per_epoch = steps_per_epoch if settings.pop("interval") == "step" else 1
+    lr = settings.pop("base_lr", lr)
     num_ticks = epochs * ticks_per_epoch
     schedule = locate("scheduler", target)
     _fill_lengths(schedule, settings, num_ticks, ticks_per_epoch)
