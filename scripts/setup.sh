@@ -51,7 +51,7 @@ make_venv() {
         touch "$unfinished"
         command=("$python" -m venv "$env")
         # Debian without python3-venv lacks ensurepip, but may have a pip that can serve another environment.
-        "$python" -c 'import ensurepip' 2>/dev/null || command+=(--without-pip)
+        "$python" -c 'from ensurepip import version' 2>/dev/null || command+=(--without-pip)
         "${command[@]}" && find_pip && return
         problem="cannot make .venv with pip in it: on Debian and Ubuntu, apt-get install python3-venv"
     done

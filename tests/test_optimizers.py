@@ -377,10 +377,11 @@ class LateSGD(torch.optim.SGD):
 
     def step(self, closure=None):
         super().step(closure)
-        for parameter, state in self.state.items():
-            state["step"] = state.get("step", 0) + 1
-            if state["step"] == 6:
-                parameter.data -= parameter.data.mean()
+        for group in self.param_groups:
+            group["step"] = group.get("step", 0) + 1
+            if group["step"] == 6:
+                for parameter in group["params"]:
+                    parameter.data -= parameter.data.mean()
 
 
 @pytest.mark.parametrize("target", [CentralizedSGD, ClippedSGD, LateSGD])
