@@ -16,26 +16,28 @@ import torch
 
 import optsweep
 from optsweep.checks import InputError
-from optsweep.config import Config
-from optsweep.data import load_dataset
+from optsweep.config import Config, DatasetConfig
+from optsweep.data import Dataset, Split, load_dataset
 from optsweep.engine import Scores
-from optsweep.engine.reference import ReferenceEngine
+from optsweep.engine.choice import Choice, choose_engine, make_engine
 from optsweep.locate import locate
 from optsweep.model import Initializer, StackedMLP
 from optsweep.naming import config_hash
-from optsweep.optimizers import StackOptimizer, build_optimizer
+from optsweep.recording import Recorder
 from optsweep.schedules import learning_rates
 from optsweep.training import Epoch, Training, train
 
 _DTYPES = {"float32": torch.float32, "float64": torch.float64}
+_datasets: dict[tuple[str, torch.device, torch.dtype], Dataset] = {}  # the one loaded last
 
 
 @dataclass(frozen=True)
 class Record:
-    """What a run directory keeps of a cell: the rows of history.csv and result.json."""
+    """What a run directory keeps of a cell: rows of history.csv and gradients.csv, result.json."""
 
     history: list[dict[str, Any]]
     result: dict[str, Any]
+    gradients: list[dict[str, Any]]
 
 
 @dataclass(frozen=True)
@@ -44,13 +46,9 @@ class Plan:
 
     config: Config
     device: torch.device
+    engine: Choice
     learning_rates: np.ndarray
     warnings: tuple[str, ...]
-
-    @property
-    def engine(self) -> str:
-        """The engine that will train."""
-        return ReferenceEngine.name
 
 
 def plan_cell(config: Config) -> Plan:
@@ -74,10 +72,11 @@ def plan_cell(config: Config) -> Plan:
         tiny = StackedMLP(
             config.model, config.seeds[:2], _initializer(config), 2, 2, torch.device("cpu")
         )
-        _optimizer(config, tiny)
+        make_engine(Choice("torch"), config, tiny, Split(torch.empty(0), torch.empty(0)))
     except ValueError as error:
         raise error if isinstance(error, InputError) else InputError(str(error)) from error
-    return Plan(config, device, rates, tuple(str(warning.message) for warning in caught))
+    engine = choose_engine(config, device)
+    return Plan(config, device, engine, rates, tuple(str(warning.message) for warning in caught))
 
 
 def train_cell(plan: Plan, on_epoch: Callable[[Epoch], None] = lambda epoch: None) -> Record:
@@ -90,7 +89,7 @@ def train_cell(plan: Plan, on_epoch: Callable[[Epoch], None] = lambda epoch: Non
     if config.trainer.num_threads:
         torch.set_num_threads(config.trainer.num_threads)
     dtype = _DTYPES[config.trainer.precision]
-    dataset = load_dataset(config.dataset, plan.device, dtype)
+    dataset = _dataset(config.dataset, plan.device, dtype)
     num_inputs = dataset.train.images.shape[1]
     model = StackedMLP(
         config.model,
@@ -102,9 +101,16 @@ def train_cell(plan: Plan, on_epoch: Callable[[Epoch], None] = lambda epoch: Non
         dtype,
     )
     batch_size = config.trainer.batch_size
-    engine = ReferenceEngine(model, _optimizer(config, model), dataset.train, batch_size)
-    training = train(engine, dataset, config.seeds, plan.learning_rates, batch_size, on_epoch)
-    return Record(_history(config, training), _result(plan, training, engine.name))
+    engine = make_engine(plan.engine, config, model, dataset.train)
+    recorder = Recorder(config.record, model, dataset.train, config.seeds)
+
+    def told(epoch: Epoch) -> None:
+        recorder.record(epoch.epoch, epoch.alive)
+        on_epoch(epoch)
+
+    training = train(engine, dataset, config.seeds, plan.learning_rates, batch_size, told)
+    result = _result(plan, training, engine.name)
+    return Record(_history(config, training), result, recorder.rows)
 
 
 def _device(name: str) -> torch.device:
@@ -124,6 +130,15 @@ def _device(name: str) -> torch.device:
     return torch.device(name)
 
 
+def _dataset(config: DatasetConfig, device: torch.device, dtype: torch.dtype) -> Dataset:
+    """Load a dataset, unless the cell before had the same: a sweep has hundreds of cells."""
+    key = (repr(config), device, dtype)
+    if key not in _datasets:
+        _datasets.clear()  # before the next one is loaded: each takes 220 MB
+        _datasets[key] = load_dataset(config, device, dtype)
+    return _datasets[key]
+
+
 def _initializer(config: Config) -> Initializer:
     settings = dict(config.init)
     function = locate("init", settings.pop("_target_"))
@@ -133,13 +148,6 @@ def _initializer(config: Config) -> Initializer:
     if unknown:
         raise InputError(f"init {function.__name__} has no setting '{unknown.pop()}'")
     return functools.partial(function, **settings)
-
-
-def _optimizer(config: Config, model: StackedMLP) -> StackOptimizer:
-    settings = dict(config.optimizer)
-    target = locate("optimizer", settings.pop("_target_"))
-    decay = settings.pop("decay_biases_and_norms")
-    return build_optimizer(model.named_parameters(), target, settings, decay)
 
 
 def _base_lr(config: Config) -> float:

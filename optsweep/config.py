@@ -52,6 +52,12 @@ class DatasetConfig:
     root: str | None = None
     val_size: int = 0
     val_seed: int = 0
+    train_size: int | None = None  # None: all that are not held out
+
+    @property
+    def num_train_examples(self) -> int:
+        """Training examples of an epoch."""
+        return self.train_size or self.num_train - self.val_size
 
 
 @dataclass(frozen=True)
@@ -76,6 +82,14 @@ class TrainerConfig:
 
 
 @dataclass(frozen=True)
+class RecordConfig:
+    """What is kept of the weights and of the gradient after every epoch; see `recording`."""
+
+    weights: bool = False
+    gradients: bool = False
+
+
+@dataclass(frozen=True)
 class Config:
     """Everything that decides the result of a cell.
 
@@ -89,6 +103,7 @@ class Config:
     scheduler: Mapping[str, Any] = field(default_factory=lambda: dict(_DEFAULT_SCHEDULER))
     model: ModelConfig = ModelConfig()
     trainer: TrainerConfig = TrainerConfig()
+    record: RecordConfig = RecordConfig()
     seed: int = 0
     num_seeds: int = 1
 
@@ -98,14 +113,9 @@ class Config:
         return range(self.seed, self.seed + self.num_seeds)
 
     @property
-    def num_train_examples(self) -> int:
-        """Training examples of an epoch: those of the files less the held-out ones."""
-        return self.dataset.num_train - self.dataset.val_size
-
-    @property
     def steps_per_epoch(self) -> int:
         """Mini-batches of an epoch; the last, partial one counts."""
-        return math.ceil(self.num_train_examples / self.trainer.batch_size)
+        return math.ceil(self.dataset.num_train_examples / self.trainer.batch_size)
 
     @classmethod
     def from_mapping(cls, values: Mapping[str, Any]) -> Config:
@@ -119,14 +129,14 @@ class Config:
         """
         known_keys("", values, [f.name for f in dataclasses.fields(cls)])
         dataset = _dataset(values.get("dataset", {}))
-        num_examples = dataset.num_train - dataset.val_size
         return cls(
             dataset=dataset,
             init=_target("init", values.get("init", {"_target_": _DEFAULT_INIT})),
             optimizer=_optimizer(values.get("optimizer", _DEFAULT_OPTIMIZER)),
             scheduler=_scheduler(values.get("scheduler", _DEFAULT_SCHEDULER)),
             model=_model(values.get("model", {})),
-            trainer=_trainer(values.get("trainer", {}), num_examples),
+            trainer=_trainer(values.get("trainer", {}), dataset.num_train_examples),
+            record=_record(values.get("record", {})),
             seed=integer("seed", values.get("seed", 0), 0, 2**31 - 1),
             num_seeds=integer("num_seeds", values.get("num_seeds", 1), 1, 1000),
         )
@@ -155,6 +165,10 @@ def _dataset(values: Mapping[str, Any]) -> DatasetConfig:
     most = config.num_train - config.num_classes
     integer("dataset.val_size", config.val_size, 0, most)
     integer("dataset.val_seed", config.val_seed, 0, 2**31 - 1)
+    if config.train_size is not None:
+        there = config.num_train - config.val_size
+        size = integer("dataset.train_size", config.train_size, 1, there, "training examples")
+        config = dataclasses.replace(config, train_size=size if size < there else None)
     return config
 
 
@@ -205,10 +219,19 @@ def _trainer(values: Mapping[str, Any], num_examples: int) -> TrainerConfig:
         epochs=integer("trainer.epochs", config.epochs, 1, 10**6),
         batch_size=integer("batch_size", batch_size, 1, num_examples, "training examples"),
         device=name("trainer.device", config.device),
-        engine=choice("trainer.engine", config.engine, ["auto", "torch"]),
+        engine=choice("trainer.engine", config.engine, ["auto", "torch", "numba"]),
         precision=choice("trainer.precision", config.precision, ["float32", "float64"]),
         num_threads=None if threads is None else integer("trainer.num_threads", threads, 1, 1024),
     )
+
+
+def _record(values: Mapping[str, Any]) -> RecordConfig:
+    known_keys("record.", values, list(RecordConfig.__dataclass_fields__))
+    for key, value in values.items():
+        if not isinstance(value, bool):
+            raise InputError(f"record.{key}={value}: expected true or false")
+    gradients = values.get("gradients", False)
+    return RecordConfig(weights=values.get("weights", False) or gradients, gradients=gradients)
 
 
 def _optimizer(values: Mapping[str, Any]) -> dict[str, Any]:

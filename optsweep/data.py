@@ -67,6 +67,7 @@ def load_dataset(config: DatasetConfig, device: torch.device, dtype: torch.dtype
         val = _split(images[held_out], labels[held_out], device, dtype)
         # Bytes are gathered here, a quarter or an eighth of the size of the floats.
         images, labels = images[~held_out], labels[~held_out]
+    images, labels = images[: config.train_size], labels[: config.train_size]
     return Dataset(
         train=_split(images, labels, device, dtype),
         val=val,

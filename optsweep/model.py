@@ -107,8 +107,8 @@ def _draw(
 ) -> tuple[list[Tensor], list[Tensor]]:
     """Initial weights and biases of one seed, layer by layer."""
     generator = generator_of(seed)
-    weights = [torch.empty(shape) for shape in shapes]
-    biases = [torch.empty(shape[0]) for shape in shapes]
+    weights = [torch.empty(shape, dtype=torch.float32) for shape in shapes]
+    biases = [torch.empty(shape[0], dtype=torch.float32) for shape in shapes]
     layers = list(zip(weights, biases, strict=True))
     # As in a script that builds nn.Sequential first and then applies an initialiser to it.
     for weight, bias in layers:

@@ -74,6 +74,10 @@ def _pieces(config: Config) -> list[str]:
             pieces.append(f"{name}_{getattr(config.trainer, name)}")
     if config.dataset.val_size:
         pieces.append(f"val_{config.dataset.val_size}")
+    if config.dataset.train_size:
+        pieces.append(f"train_{config.dataset.train_size}")
+    if config.record != default.record:
+        pieces.append("recorded")
     if config.seeds != default.seeds:
         pieces.append(f"seeds_{config.seeds[0]}..{config.seeds[-1]}")
     return pieces

@@ -21,6 +21,7 @@ from optsweep.naming import config_hash
 
 CONFIG_FILE = "config.yaml"
 HISTORY_FILE = "history.csv"
+GRADIENTS_FILE = "gradients.csv"
 RESULT_FILE = "result.json"
 HISTORY_COLUMNS = (
     "seed",
@@ -35,6 +36,7 @@ HISTORY_COLUMNS = (
     "test_accuracy",
     "seconds",
 )
+GRADIENT_COLUMNS = ("seed", "epoch", "quantity", "parameter", "value")
 
 
 def read_result(directory: Path) -> dict[str, Any] | None:
@@ -77,10 +79,17 @@ def start(directory: Path, config: Config) -> None:
     write_atomically(directory / CONFIG_FILE, text)
 
 
-def write(directory: Path, history: Iterable[Mapping[str, Any]], result: Mapping[str, Any]) -> None:
-    """Keep a finished cell: its history, then its result."""
+def write(
+    directory: Path,
+    history: Iterable[Mapping[str, Any]],
+    result: Mapping[str, Any],
+    gradients: Sequence[Mapping[str, Any]] = (),
+) -> None:
+    """Keep a finished cell: its history, its gradients if there are any, then its result."""
     (directory / RESULT_FILE).unlink(missing_ok=True)  # of an earlier training of the cell
     write_atomically(directory / HISTORY_FILE, to_csv(HISTORY_COLUMNS, history))
+    if gradients:
+        write_atomically(directory / GRADIENTS_FILE, to_csv(GRADIENT_COLUMNS, gradients))
     text = json.dumps(result, indent=2, allow_nan=False) + "\n"
     write_atomically(directory / RESULT_FILE, text)
 

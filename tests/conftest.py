@@ -11,8 +11,8 @@ import torch
 import optsweep.cell
 from optsweep.cell import plan_cell, train_cell
 from optsweep.cli.composition import config_dir, to_config
-from optsweep.config import Config
 from optsweep.cli.overrides import rewrite
+from optsweep.config import Config
 
 TESTS = Path(__file__).resolve().parent
 
@@ -25,7 +25,7 @@ def _one_thread():
 
 @pytest.fixture(scope="session")
 def data_root(tmp_path_factory) -> Path:
-    """A `dataset.root` with the slice, apart from the checkout, for decoded files are kept there."""
+    """A `dataset.root` with the slice; not the checkout's, for decoded files are kept there."""
     root = tmp_path_factory.mktemp("data")
     shutil.copytree(TESTS / "data" / "slice", root / "slice")
     return root

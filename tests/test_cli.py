@@ -83,7 +83,7 @@ def test_a_cell_leaves_its_directory(run, tmp_path):
         (seed, epoch, 4 * epoch) for seed in (0, 1) for epoch in (0, 1, 2)
     ]
     assert not (tmp_path / "outputs").exists()
-    assert "engine: torch" in output
+    assert "engine: numba" in output
     assert "epoch 2/2" in output
 
 

@@ -10,11 +10,11 @@ import dataclasses
 import functools
 import itertools
 import math
+import pkgutil
 from collections.abc import Callable, Iterator
 from functools import partial
 from typing import NamedTuple
 
-import numpy as np
 import pytest
 import torch
 import yaml
@@ -31,7 +31,7 @@ from optsweep.model import StackedMLP
 
 # 50 steps or more of each. Networks and batches are small because a ReLU whose input is so
 # near to 0 that rounding decides its sign makes two correct programs part for good: with the
-# report's network, 50 batches of 40 and float32, that is what happens in every tenth run.
+# report's network, 50 batches of 40 and float32, it did so in 6 of 60 stacks of three seeds.
 HIDDEN_SIZES = (16, 8)
 # A comparison in float32 needs trajectories on which no input of a ReLU, and no lead of the
 # largest logit, is smaller than this part of their layer's root mean square. In float32 they
@@ -62,7 +62,7 @@ class PlainLARS(Optimizer):
                     rate = group["trust"] * w.norm() / denominator
                 v = group["momentum"] * self.state[w].get("v", torch.zeros_like(w))
                 self.state[w]["v"] = v + group["lr"] * rate * (w.grad + decay * w)
-                w -= self.state[w]["v"]
+                w.sub_(self.state[w]["v"])
 
 
 class PlainLAMB(Optimizer):
@@ -84,7 +84,7 @@ class PlainLAMB(Optimizer):
                 m, v = state["m"] / (1 - beta1**t), state["v"] / (1 - beta2**t)
                 u = m / (v.sqrt() + group["eps"]) + group["weight_decay"] * w
                 ratio = w.norm() / u.norm() if w.norm() > 0 and u.norm() > 0 else 1.0
-                w -= group["lr"] * ratio * u
+                w.sub_(group["lr"] * ratio * u)
 
 
 def build_network(hidden_sizes, norms=(), before=False) -> nn.Sequential:
@@ -156,9 +156,9 @@ def of_matrices(optimizer: Callable[..., Optimizer], weight_decay: float, **sett
 def of_option_file(name: str) -> Callable[[nn.Module], Optimizer]:
     """The class that an option file names, called with all its other settings."""
     settings = yaml.safe_load((config_dir() / "optimizer" / f"{name}.yaml").read_text())
-    class_name = settings.pop("_target_").rpartition(".")[2]
-    ours = {"LARS": PlainLARS, "LAMB": PlainLAMB}
-    return of_all(ours.get(class_name) or getattr(torch.optim, class_name), **settings)
+    target = settings.pop("_target_")
+    ours = {"optsweep.optimizers.LARS": PlainLARS, "optsweep.optimizers.LAMB": PlainLAMB}
+    return of_all(ours.get(target) or pkgutil.resolve_name(target), **settings)
 
 
 class Case(NamedTuple):
@@ -179,8 +179,9 @@ class Case(NamedTuple):
     @property
     def all_overrides(self) -> list[str]:
         given = [
-            f"dataset.val_size={1000 - self.num_train}",
+            f"dataset.train_size={self.num_train}",
             f"trainer.epochs={self.epochs}",
+            "trainer.engine=torch",
             *self.overrides.split(),
         ]
         if "depth=" not in self.overrides:
@@ -234,13 +235,13 @@ SCHEDULERS = {
 
 
 def scheduler_cases() -> Iterator[Case]:
-    for name in options("scheduler", config_dir()):
+    for name, scheduler in SCHEDULERS.items():
         lr = {"factor_fast": 2.0, "factor_slow": 0.2}.get(name, 0.1)
         for interval in ("epoch", "step"):
             yield Case(
                 f"scheduler={name} scheduler.interval={interval}",
                 of_all(SGD, lr=lr),
-                SCHEDULERS[name],
+                scheduler,
                 interval == "step",
                 batch_size=10,
                 epochs=16,
@@ -248,8 +249,8 @@ def scheduler_cases() -> Iterator[Case]:
 
 
 def init_cases() -> Iterator[Case]:
-    for name in options("init", config_dir()):
-        yield Case(f"init={name}", init=INITS[name])
+    for name, init in INITS.items():
+        yield Case(f"init={name}", init=init)
 
 
 def depth_cases() -> Iterator[Case]:
@@ -259,22 +260,20 @@ def depth_cases() -> Iterator[Case]:
         "deeper": (128, 56, 32),
         "very_deep": (128, 56, 32, 32, 32, 32),
     }
-    for name in options("depth", config_dir()):
-        yield Case(
-            f"depth={name}", hidden_sizes=sizes[name], num_train=25, batch_size=2, epochs=4
-        )
+    for name, hidden_sizes in sizes.items():
+        yield Case(f"depth={name}", hidden_sizes=hidden_sizes, num_train=25, batch_size=2, epochs=4)
 
 
 def layernorm_cases() -> Iterator[Case]:
     positions = {"none": (), "first": (1,), "second": (2,), "third": (3,), "all": (1, 2, 3)}
     for placement in ("after", "before"):
-        for name in options("layernorm_position", config_dir()):
+        for name, norms in positions.items():
             yield Case(
                 f"layernorm_position={name} model.layernorm_placement={placement} "
                 f"optimizer.lr={CALM_LR}",
                 of_all(SGD, lr=CALM_LR),
                 hidden_sizes=(64, 32, 24),
-                norms=positions[name],
+                norms=norms,
                 norm_before=placement == "before",
             )
 
@@ -407,7 +406,7 @@ def plainly(slice_config):
 
     @functools.cache
     def dataset(num_train: int, precision: str) -> Dataset:
-        config = slice_config(f"dataset.val_size={1000 - num_train}", "batch_size=1").dataset
+        config = slice_config(f"dataset.train_size={num_train}", "batch_size=1").dataset
         return load_dataset(config, torch.device("cpu"), DTYPES[precision])
 
     @functools.cache
@@ -423,9 +422,7 @@ def first_seed(name: str, plainly) -> int:
     return next(
         first
         for first in itertools.count()
-        if all(
-            plainly(name, seed, "float64").margin > MARGIN for seed in range(first, first + 3)
-        )
+        if all(plainly(name, seed, "float64").margin > MARGIN for seed in range(first, first + 3))
     )
 
 
@@ -448,9 +445,7 @@ def test_training_agrees_with_a_plain_loop(
         plain = plainly(name, seed, precision)
         rows = [row for row in record.history if row["seed"] == seed and row["epoch"] > 0]
         assert [row["lr"] for row in rows] == pytest.approx(plain.lr, rel=1e-12)
-        assert [row["train_loss"] for row in rows] == pytest.approx(
-            plain.train_loss, rel=tolerance
-        )
+        assert [row["train_loss"] for row in rows] == pytest.approx(plain.train_loss, rel=tolerance)
         assert [row["train_accuracy"] for row in rows] == plain.train_accuracy
         assert rows[-1]["test_loss"] == pytest.approx(plain.test_loss, rel=tolerance)
         named = model.named_parameters()

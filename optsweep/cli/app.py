@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -24,12 +25,17 @@ if TYPE_CHECKING:
     from optsweep.config import Config
 
 
-def main() -> None:
-    """Run the command line: exit code 2 and one line for a user's mistake."""
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command line: exit code 2 and one line for a user's mistake.
+
+    Args:
+        arguments: In place of those that the program was started with.
+    """
     # Let Hydra raise what it would print, so that it can be said in one line here.
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")
     try:
-        sys.argv[1:] = rewrite(sys.argv[1:], composition.config_dir())
+        given = sys.argv[1:] if arguments is None else list(arguments)
+        sys.argv[1:] = rewrite(given, composition.config_dir())
         _hydra_main()
     except KeyboardInterrupt:
         print("optsweep: interrupted; the same command continues", file=sys.stderr)
@@ -65,7 +71,7 @@ def _objective(composed: DictConfig) -> float:
         curves.unlink(missing_ok=True)
         runs.start(directory, config)
         record = _train_cell(console, config)
-        runs.write(directory, record.history, record.result)
+        runs.write(directory, record.history, record.result, record.gradients)
         result = record.result
         console.print(f"results: {_shown(directory)}")
     else:

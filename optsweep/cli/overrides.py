@@ -3,6 +3,9 @@
 Hydra takes only names as options of a group. `batch_size=512` becomes
 `trainer.batch_size=512`, while `batch_size=full` stays a choice of the group; the same
 holds for sweeps (`batch_size=1,256`) and for Optuna's ranges (`interval(1e-6,1e-1)`).
+
+Hydra 1.4 reads `hydra.mode` from the command line and the primary file alone, so a choice
+of an experiment or a search, which are sweeps, brings it along.
 """
 
 from __future__ import annotations
@@ -24,16 +27,19 @@ VALUE_KEYS = {
     "weight_decay": "optimizer.weight_decay",
 }
 _GROUPS_OF_PATHS = ("optimizer",)
+_GROUPS_OF_SWEEPS = ("experiment", "search")
 
 
 def rewrite(arguments: list[str], config_dir: Path) -> list[str]:
-    """Rewrite every `group=number` and `optimizer=dotted.path` of a command line.
+    """Rewrite every `group=number`, `optimizer=dotted.path` and `experiment=name`.
 
     Raises:
         InputError: If an override mixes numbers with a name that is more than a number.
 
     >>> rewrite(["batch_size=512", "init=gaussian"], Path("conf"))
     ['trainer.batch_size=512', 'init=gaussian']
+    >>> rewrite(["experiment=r1_init"], Path("conf"))
+    ['experiment=r1_init', 'hydra.mode=MULTIRUN']
     """
     rewritten: list[str] = []
     for argument in arguments:
@@ -42,6 +48,8 @@ def rewrite(arguments: list[str], config_dir: Path) -> list[str]:
             rewritten.append(_to_value(group, value, config_dir))
         elif equals and group in _GROUPS_OF_PATHS and re.fullmatch(r"[\w,]+(\.[\w,]+)+", value):
             rewritten += [f"{group}=custom", f"{group}._target_={value}"]
+        elif equals and group in _GROUPS_OF_SWEEPS and value != "null":
+            rewritten += [argument, "hydra.mode=MULTIRUN"]
         else:
             rewritten.append(argument)
     return rewritten

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import itertools
 from pathlib import Path
 from typing import Any
 
-import hydra
-from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.experimental.callback import Callback
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
 from optsweep import naming, runs
-from optsweep.checks import InputError
 from optsweep.cli.composition import CELLS_FOLDER, check, to_config
+from optsweep.cli.grids import compose_cells
 from optsweep.cli.mistakes import MISTAKES, exit_with
 from optsweep.config import DatasetConfig
 from optsweep.dataset_files import load_contents
@@ -70,8 +67,7 @@ def _checked_grid(config: DictConfig, config_name: str) -> list[dict[str, str]]:
     sweep_dir = Path(config.hydra.sweep.dir)
     rows = []
     datasets: list[DatasetConfig] = []
-    for overrides in _grid(config):
-        composed = hydra.compose(config_name, overrides)
+    for overrides, composed in compose_cells(config, config_name):
         cell = to_config(composed)
         name = naming.cell_name(cell)
         check(cell, sweep_dir / CELLS_FOLDER / name, composed.rerun)
@@ -83,22 +79,3 @@ def _checked_grid(config: DictConfig, config_name: str) -> list[dict[str, str]]:
     folder.mkdir(parents=True, exist_ok=True)
     runs.write_atomically(folder / "cells.csv", runs.to_csv(SWEEP_COLUMNS, rows))
     return rows
-
-
-def _grid(config: DictConfig) -> list[list[str]]:
-    """The overrides of every cell of a grid, as Hydra's basic sweeper makes them."""
-    parameters = [f"{key}={value}" for key, value in (config.hydra.sweeper.params or {}).items()]
-    choices: dict[str, list[str]] = {}
-    parser = OverridesParser.create()
-    for override in parser.parse_overrides([*parameters, *config.hydra.overrides.task]):
-        key = override.get_key_element()
-        if override.is_discrete_sweep():
-            values = [str(value) for value in override.sweep_string_iterator()]
-        elif override.is_sweep_override():
-            raise InputError(
-                f"{override.input_line}: a range is for a search; add hydra/sweeper=optuna"
-            )
-        else:
-            values = [override.get_value_element_as_str()]
-        choices[key] = [f"{key}={value}" for value in values]
-    return [list(overrides) for overrides in itertools.product(*choices.values())]

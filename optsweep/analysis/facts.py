@@ -1,0 +1,79 @@
+"""Sentences that only one question has: the cost of a step, coupling, what slows training."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+
+from optsweep.analysis import timing
+from optsweep.analysis.gradients import SIGNAL, gradient_size, of_quantity, remaining_gradient
+from optsweep.analysis.grids import interaction, is_search
+from optsweep.analysis.questions import Question
+from optsweep.analysis.statistics import bootstrap_interval
+from optsweep.analysis.study import Study
+from optsweep.analysis.wording import interval, listing, number, short
+
+_CORNER = "linear1.weight[0,725]"
+
+
+def _step_cost(study: Study, question: Question, experiments: Sequence[str]) -> list[str]:
+    if "timing" not in question.figures:
+        return []
+    settings = [one for name in experiments for one in study.settings_of(name)]
+    times = timing.step_times(study, settings).median()
+    if len(times) < 3:
+        return []
+    fit = timing.fit_step_time(list(times.index), list(times))
+    equal = fit.overhead / fit.per_example if fit.per_example else math.inf
+    rates = times.index / times
+    return [
+        f"A step costs {short(fit.overhead * 1e6)} µs whatever its size and "
+        f"{short(fit.per_example * 1e6)} µs for each image, so that both weigh the same at a batch "
+        f"of {short(equal)}. From batch size {times.index[0]:,} to {times.index[-1]:,}, images per "
+        f"second rise from {short(rates.iloc[0])} to {short(rates.iloc[-1])}: the fixed cost is "
+        "shared by more images, and once it is small, nothing more is to be gained."
+    ]
+
+
+def _coupling(study: Study, question: Question, experiments: Sequence[str]) -> list[str]:
+    if "weight_norms" not in question.figures:
+        return []
+    told = []
+    for name in experiments:
+        settings = [one for one in study.settings_of(name) if one.trained]
+        if is_search(settings):
+            found = bootstrap_interval(interaction(study, settings, ("lr", "weight_decay")))
+            if found.n:
+                told.append(
+                    f"{number(found.mean, 3)} ({interval(found.low, found.high, 3)}) in {name}"
+                )
+    if not told:
+        return []
+    return [f"Of the map's variation, {listing(told)} is interaction of learning rate and decay."]
+
+
+def _slowness(study: Study, question: Question, experiments: Sequence[str]) -> list[str]:
+    if "gradient_traces" not in question.figures:
+        return []
+    told = []
+    for name in experiments:
+        for one in study.settings_of(name):
+            if not one.trained or of_quantity(study, one.cells, "gradient_norm").empty:
+                continue
+            left = remaining_gradient(study, one.cells).mean()
+            told.append(f"At the end, {left:.0%} of the untrained network's gradient norm is left.")
+            corner = gradient_size(study, one.cells, _CORNER).mean()
+            signal = gradient_size(study, one.cells, SIGNAL).mean()
+            if corner > 0:
+                told.append(
+                    f"The gradient of the weight from pixel 725 is {short(signal / corner)} times "
+                    "smaller than that of a weight whose pixel carries signal."
+                )
+    return told
+
+
+FACTS: tuple[Callable[[Study, Question, Sequence[str]], list[str]], ...] = (
+    _step_cost,
+    _coupling,
+    _slowness,
+)

@@ -1,0 +1,64 @@
+"""Figures as files, and as parts of a page that decides their colours."""
+
+from __future__ import annotations
+
+import io
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+import matplotlib as mpl
+from matplotlib.figure import Figure
+
+from optsweep.analysis.drawing import COLOUR_NAMES, FAINT, INK, PAPER, style
+from optsweep.runs import write_atomically
+
+# Of matplotlib's SVG, what a page has no use for; its style element would be the whole page's.
+_LEFT_OUT = re.compile(
+    r"<metadata>.*?</metadata>|<style.*?</style>|<!--.*?-->| transform=\"rotate\(-0 [^\"]*\"",
+    re.DOTALL,
+)
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A figure with its name, which is its file's stem, and a caption."""
+
+    name: str
+    figure: Figure
+    caption: str
+
+
+def save(picture: Picture, folder: Path) -> str:
+    """Write a picture as SVG and PNG.
+
+    Returns:
+        The SVG for a page: it takes the page's ink and paper.
+    """
+    with style(), mpl.rc_context({"svg.hashsalt": picture.name}):
+        picture.figure.draw_without_rendering()
+        picture.figure.set_layout_engine("none")  # done: the layout need not be found twice
+        buffer = io.StringIO()
+        picture.figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
+        picture.figure.savefig(folder / f"{picture.name}.png")
+    text = re.sub(r' (?:d|x|y|points)="[^"]*"', _rounded, buffer.getvalue())
+    write_atomically(folder / f"{picture.name}.svg", text)
+    return inline(text, picture.name)
+
+
+def _rounded(attribute: re.Match[str]) -> str:
+    """Coordinates to a hundredth of a point, which nobody can see."""
+    return re.sub(r"(\.\d\d)\d+", r"\1", attribute[0])
+
+
+def inline(svg: str, name: str) -> str:
+    """An SVG file's text as a part of a page: ids of its own, looks that the page decides."""
+    text = _LEFT_OUT.sub("", svg[svg.index("<svg") :])
+    text = re.sub(r'(<svg[^>]*?) width="[^"]*pt" height="[^"]*pt"', r'\1 role="img"', text, count=1)
+    text = re.sub(r'\bid="', f'id="{name}-', text)
+    text = re.sub(r'(url\(#|href="#)', rf"\g<1>{name}-", text)
+    text = text.replace("font-family: 'DejaVu Sans', sans-serif; ", "")
+    text = text.replace(PAPER, "none").replace(FAINT, "var(--faint)").replace(INK, "currentColor")
+    for colour, variable in COLOUR_NAMES.items():
+        text = text.replace(colour, f"var(--{variable})")
+    return re.sub(r"\s*\n\s*", "\n", text)

@@ -1,0 +1,82 @@
+"""The whole report, from a folder of runs: page, claims, tables and figures."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pandas as pd
+
+from optsweep.analysis.answers import answer
+from optsweep.analysis.claims import Judgement, claims_table, judge_claims
+from optsweep.analysis.collect import collect_runs
+from optsweep.analysis.figures import draw_question
+from optsweep.analysis.machine import measure_machine
+from optsweep.analysis.page import Section, render_page
+from optsweep.analysis.pictures import Picture, save
+from optsweep.analysis.questions import Question, assign
+from optsweep.analysis.study import Study
+from optsweep.analysis.tables import setting_table, write_tables
+from optsweep.runs import write_atomically
+
+QUICK = "Quick settings: these numbers only show that everything runs."
+
+
+def write_report(runs: Path, out: Path, say: Callable[[str], None] = lambda line: None) -> Path:
+    """Write `index.html`, `claims.csv`, `tables/` and `figures/`.
+
+    Args:
+        runs: A folder such as `multirun/`.
+        out: Where to write; files of the same names are replaced.
+        say: Told what is being done, a line at a time.
+
+    Returns:
+        The page's path.
+
+    Raises:
+        InputError: If there are no runs.
+    """
+    study = collect_runs(runs)
+    say(f"read {len(study.cells)} cells of {len(study.experiments)} experiments in {runs}")
+    for folder in (out / "tables", out / "figures"):
+        folder.mkdir(parents=True, exist_ok=True)
+    judgements = judge_claims(study)
+    write_claims(judgements, out / "claims.csv", study)
+    say(f"decided {len(judgements)} claims")
+    if any("timing" in question.figures and names for question, names in assign(study.experiments)):
+        say(f"measured this machine: {measure_machine(runs).told}")
+    sections = []
+    for question, experiments in assign(study.experiments):
+        own = [each for each in judgements if each.claim.question == question.id]
+        sections.append(_section(study, question, experiments, own, out))
+        made = sections[-1]
+        say(f"{question.id}: {len(made.tables)} tables, {len(made.pictures)} figures")
+    page = out / "index.html"
+    write_atomically(page, render_page(study, sections))
+    return page
+
+
+def write_claims(judgements: list[Judgement], path: Path, study: Study) -> None:
+    """Write claims.csv; of a quick study it says so in a column of its own."""
+    table = claims_table(judgements)
+    if study.quick is not None:
+        table["quick"] = True
+    write_atomically(path, table.to_csv(index=False, lineterminator="\n"))
+
+
+def _section(
+    study: Study, question: Question, experiments: list[str], judgements: list[Judgement], out: Path
+) -> Section:
+    tables: dict[str, pd.DataFrame] = {}
+    for experiment in experiments:
+        tables[experiment] = setting_table(study, question, experiment)
+        table = tables[experiment]
+        if study.quick is not None:
+            table["quick"] = True
+        write_tables(table, out / "tables" / experiment, QUICK if study.quick is not None else "")
+    pictures: list[tuple[Picture, str]] = [
+        (picture, save(picture, out / "figures"))
+        for picture in draw_question(study, question, experiments)
+    ]
+    paragraph = answer(study, question, tables, judgements)
+    return Section(question, paragraph, pictures, tables, judgements)

@@ -1,0 +1,57 @@
+"""Numbers and lists as readers want them."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Sequence
+
+
+def number(value: float | None, digits: int, sign: str = "") -> str:
+    """A number for readers: a real minus, ∞, an en dash for what is not known.
+
+    >>> number(-0.01234, 4), number(float("inf"), 1), number(float("nan"), 1)
+    ('−0.0123', '∞', '–')
+    """
+    if value is None or math.isnan(value):
+        return "–"
+    text = f"{value:{sign},.{digits}f}" if math.isfinite(value) else f"{value:{sign}}"
+    return text.replace("-", "−").replace("inf", "∞")
+
+
+def short(value: float | None, sign: str = "", digits: int = 3) -> str:
+    """A number of any size with a few significant digits.
+
+    >>> short(0.000123), short(2350), short(0.86321, digits=4), short(1.5e-7)
+    ('0.000123', '2,350', '0.8632', '1.5e−7')
+    """
+    if value is None or not math.isfinite(value) or abs(value) >= 1000:
+        return number(value, 0, sign)
+    text = f"{value + 0.0:{sign}.{digits}g}"  # + 0.0: no minus before zero
+    return re.sub(r"e([-+])0*", r"e\1", text).replace("-", "−")
+
+
+def interval(low: float, high: float, digits: int, sign: str = "") -> str:
+    """Both ends of an interval, or an en dash."""
+    if math.isnan(low):
+        return "–"
+    return f"{number(low, digits, sign)} … {number(high, digits, sign)}"
+
+
+def listing(items: Sequence[str]) -> str:
+    """Items as a sentence has them.
+
+    >>> listing(["a"]), listing(["a", "b"]), listing(["a", "b", "c"])
+    ('a', 'a and b', 'a, b and c')
+    """
+    *others, last = items
+    return f"{', '.join(others)} and {last}" if others else last
+
+
+def count(n: int, noun: str, plural: str = "") -> str:
+    """A number with its noun.
+
+    >>> count(1, "seed"), count(3, "seed")
+    ('1 seed', '3 seeds')
+    """
+    return f"{n:,} {noun if n == 1 else plural or noun + 's'}"

@@ -1,0 +1,135 @@
+"""The cells of a grid, composed without being trained."""
+
+from __future__ import annotations
+
+import copy
+import functools
+import itertools
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import hydra
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override, OverrideType
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from optsweep import naming
+from optsweep.checks import InputError
+from optsweep.cli.composition import CELLS_FOLDER, config_dir, to_config
+from optsweep.cli.overrides import options, rewrite
+from optsweep.config import Config
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One cell of a grid: its directory's name, its overrides and what they amount to."""
+
+    name: str
+    overrides: str
+    config: Config
+
+
+@dataclass(frozen=True)
+class Grid:
+    """What a command line would train.
+
+    Attributes:
+        folder: Of the sweep's own files.
+        cells_folder: Where the cells' directories are.
+        rerun: Whether cells are trained that have been before.
+        cells: In the order of training; the same cell may be there twice.
+    """
+
+    folder: Path
+    cells_folder: Path
+    rerun: bool
+    cells: tuple[Cell, ...]
+
+
+def plan_grid(arguments: Sequence[str]) -> Grid:
+    """Compose what `python -m optsweep ARGUMENTS` would train, without checking or training it.
+
+    Raises:
+        InputError: If a key or a value cannot be used.
+    """
+    with hydra.initialize_config_dir(str(config_dir())):
+        overrides = rewrite(list(arguments), config_dir())
+        config = hydra.compose("config", overrides, return_hydra_config=True)
+        cells = []
+        for of_cell, composed in compose_cells(config, "config"):
+            cell = to_config(composed)
+            cells.append(Cell(naming.cell_name(cell), " ".join(of_cell), cell))
+    sweep_dir = Path(config.hydra.sweep.dir)
+    return Grid(
+        sweep_dir / str(config.name), sweep_dir / CELLS_FOLDER, bool(config.rerun), tuple(cells)
+    )
+
+
+def expand(config: DictConfig) -> list[list[str]]:
+    """The overrides of every cell of a grid, as Hydra's basic sweeper makes them.
+
+    Args:
+        config: The composed configuration of the whole, with its `hydra` node.
+
+    Raises:
+        InputError: If a value is a range.
+    """
+    parameters = [f"{key}={value}" for key, value in (config.hydra.sweeper.params or {}).items()]
+    choices: dict[str, list[str]] = {}
+    parser = OverridesParser.create()
+    for override in parser.parse_overrides([*parameters, *config.hydra.overrides.task]):
+        key = override.get_key_element()
+        if override.is_discrete_sweep():
+            values = [str(value) for value in override.sweep_string_iterator()]
+        elif override.is_sweep_override():
+            raise InputError(
+                f"{override.input_line}: a range is for a search; add hydra/sweeper=optuna"
+            )
+        else:
+            values = [override.get_value_element_as_str()]
+        choices[key] = [f"{key}={value}" for value in values]
+    return [list(overrides) for overrides in itertools.product(*choices.values())]
+
+
+def compose_cells(config: DictConfig, config_name: str) -> Iterator[tuple[list[str], DictConfig]]:
+    """Compose every cell of a grid; Hydra has to be initialised.
+
+    Composing takes Hydra almost a tenth of a second, so it is asked only once for each
+    combination of options of groups; values are put into a copy of what it gave.
+
+    Args:
+        config: The composed configuration of the whole, with its `hydra` node.
+        config_name: Of the primary configuration.
+
+    Yields:
+        A cell's overrides and its configuration.
+    """
+    hydras_own = list(config.hydra.overrides.hydra)
+
+    @functools.cache
+    def of_groups(*overrides: str) -> DictConfig:
+        return hydra.compose(config_name, [*hydras_own, *overrides])
+
+    for overrides in expand(config):
+        parsed = OverridesParser.create().parse_overrides(overrides)
+        values = [override for override in parsed if _is_value(override)]
+        groups = [override.input_line for override in parsed if not _is_value(override)]
+        try:
+            yield overrides, _with_values(of_groups(*groups), values)
+        except OmegaConfBaseException:  # Hydra knows better what to say of a mistake
+            yield overrides, hydra.compose(config_name, [*hydras_own, *overrides])
+
+
+def _is_value(override: Override) -> bool:
+    """Tell `key=value` from `group=option`, additions and deletions."""
+    plain = override.type is OverrideType.CHANGE and override.package is None
+    return plain and not options(override.key_or_group, config_dir())
+
+
+def _with_values(composed: DictConfig, values: Sequence[Override]) -> DictConfig:
+    cell = copy.deepcopy(composed)
+    for override in values:
+        OmegaConf.update(cell, override.key_or_group, override.value(), merge=True)
+    return cell

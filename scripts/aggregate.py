@@ -1,0 +1,29 @@
+"""Make the report of a folder of runs: python scripts/aggregate.py [RUNS] [--out DIR]."""
+
+import argparse
+import sys
+from pathlib import Path
+
+from optsweep.checks import InputError
+
+
+def main() -> None:
+    """Read the arguments, write the report, say a mistake in one line."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("runs", nargs="?", type=Path, default=Path("multirun"), metavar="RUNS")
+    parser.add_argument("--out", type=Path, help="default: RUNS/report")
+    arguments = parser.parse_args()
+    # Only now, for it takes its time.
+    from optsweep.analysis.report import write_report  # noqa: PLC0415
+
+    out = arguments.out or arguments.runs / "report"
+    try:
+        page = write_report(arguments.runs, out, lambda line: print(line, flush=True))
+    except (InputError, OSError) as error:
+        print(f"optsweep: error: {' '.join(str(error).split())}", file=sys.stderr)
+        sys.exit(2)
+    print(f"report: {page}")
+
+
+if __name__ == "__main__":
+    main()

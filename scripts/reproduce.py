@@ -1,0 +1,11 @@
+"""Reproduce the study: python scripts/reproduce.py [--only NAME …] [--quick]; see --help."""
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # a checkout need not be installed
+
+from optsweep.study import main
+
+if __name__ == "__main__":
+    sys.exit(main())
