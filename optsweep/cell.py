@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import inspect
 import math
 import platform
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,9 +18,9 @@ import torch
 import optsweep
 from optsweep.checks import InputError
 from optsweep.config import Config, DatasetConfig
-from optsweep.data import Dataset, Split, load_dataset
+from optsweep.data import Dataset, load_dataset
 from optsweep.engine import Scores
-from optsweep.engine.choice import Choice, choose_engine, make_engine
+from optsweep.engine.choice import Choice, base_lr, check_engine, choose_engine, make_engine
 from optsweep.locate import locate
 from optsweep.model import Initializer, StackedMLP
 from optsweep.naming import config_hash
@@ -59,24 +60,29 @@ def plan_cell(config: Config) -> Plan:
             cannot be built as configured.
     """
     device = _device(config.trainer.device)
-    try:
-        with warnings.catch_warnings(record=True) as caught:
-            warnings.simplefilter("always", UserWarning)
-            rates = learning_rates(
-                config.scheduler,
-                _base_lr(config),
-                config.trainer.epochs,
-                config.steps_per_epoch,
-            )
-        # The real thing on a network of a few units shows every setting that cannot be.
-        tiny = StackedMLP(
-            config.model, config.seeds[:2], _initializer(config), 2, 2, torch.device("cpu")
-        )
-        make_engine(Choice("torch"), config, tiny, Split(torch.empty(0), torch.empty(0)))
-    except ValueError as error:
-        raise error if isinstance(error, InputError) else InputError(str(error)) from error
-    engine = choose_engine(config, device)
+    with warnings.catch_warnings(record=True) as caught, _blaming("scheduler"):
+        warnings.simplefilter("always", UserWarning)
+        epochs = config.trainer.epochs
+        rates = learning_rates(config.scheduler, base_lr(config), epochs, config.steps_per_epoch)
+    with _blaming("init"):
+        weight, bias = torch.empty(2, 2), torch.empty(2)
+        _initializer(config)(weight, bias, torch.Generator())
+    with _blaming("optimizer"):
+        engine = choose_engine(config, device)
+        check_engine(engine, config)
     return Plan(config, device, engine, rates, tuple(str(warning.message) for warning in caught))
+
+
+@contextlib.contextmanager
+def _blaming(group: str) -> Iterator[None]:
+    """Turn what a class says of the settings it was given into a mistake of the user's."""
+    try:
+        yield
+    except InputError:
+        raise
+    except (ValueError, TypeError, ArithmeticError, AssertionError, RuntimeError) as error:
+        text = str(error).partition("\n")[0] or type(error).__name__
+        raise InputError(text if text.startswith(group) else f"{group}: {text}") from error
 
 
 def train_cell(plan: Plan, on_epoch: Callable[[Epoch], None] = lambda epoch: None) -> Record:
@@ -148,19 +154,6 @@ def _initializer(config: Config) -> Initializer:
     if unknown:
         raise InputError(f"init {function.__name__} has no setting '{unknown.pop()}'")
     return functools.partial(function, **settings)
-
-
-def _base_lr(config: Config) -> float:
-    """The configured learning rate, or the one that the optimizer's class starts from."""
-    if "lr" in config.optimizer:
-        return config.optimizer["lr"]
-    target = locate("optimizer", config.optimizer["_target_"])
-    parameter = inspect.signature(target).parameters.get("lr")
-    if parameter is None or parameter.default is inspect.Parameter.empty:
-        raise InputError(
-            f"optimizer {target.__name__} has no default learning rate; give optimizer.lr"
-        )
-    return float(parameter.default)
 
 
 def _history(config: Config, training: Training) -> list[dict[str, Any]]:

@@ -161,10 +161,14 @@ def _dataset(values: Mapping[str, Any]) -> DatasetConfig:
     root = config.root
     if root is not None and (not isinstance(root, str) or not root):
         raise InputError(f"dataset.root={root}: expected a folder's path, or null")
+    for key in ("num_train", "num_test", "num_classes"):
+        integer(f"dataset.{key}", getattr(config, key), 1, 10**9)
     # At least one training example of each class has to remain.
     most = config.num_train - config.num_classes
     integer("dataset.val_size", config.val_size, 0, most)
     integer("dataset.val_seed", config.val_seed, 0, 2**31 - 1)
+    if not config.val_size:
+        config = dataclasses.replace(config, val_seed=0)  # it chooses nothing
     if config.train_size is not None:
         there = config.num_train - config.val_size
         size = integer("dataset.train_size", config.train_size, 1, there, "training examples")
@@ -199,14 +203,12 @@ def _model(values: Mapping[str, Any]) -> ModelConfig:
                 f"layernorm_position={as_text(position)}: there is no hidden layer {layer}; "
                 f"depth {len(sizes)} has hidden layers 1 to {len(sizes)}"
             )
+    placement = values.get("layernorm_placement", "after")
+    choice("model.layernorm_placement", placement, ["before", "after"])
     return ModelConfig(
         hidden_sizes=sizes,
         layernorm_position=tuple(sorted(set(position))),
-        layernorm_placement=choice(
-            "model.layernorm_placement",
-            values.get("layernorm_placement", "after"),
-            ["before", "after"],
-        ),
+        layernorm_placement=placement if position else "after",
     )
 
 
@@ -267,6 +269,10 @@ def _scheduler(values: Mapping[str, Any]) -> dict[str, Any]:
 def _target(group: str, values: Mapping[str, Any]) -> dict[str, Any]:
     """The settings that are given (not null), with a dotted `_target_`."""
     settings = {key: value for key, value in values.items() if value is not None}
+    for key, value in settings.items():
+        known = key in ("lr", "weight_decay", "momentum")  # which have checks of their own
+        if isinstance(value, float) and not math.isfinite(value) and not known:
+            raise InputError(f"{group}.{key}={value}: expected a finite number")
     target = settings.get("_target_")
     if not isinstance(target, str) or "." not in target:
         raise InputError(f"{group}._target_={target}: expected a dotted path to a class")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+from typing import Any
 
 from optsweep.config import Config
 
@@ -32,8 +33,17 @@ def config_hash(config: Config) -> str:
     for group, keys in _IRRELEVANT.items():
         for key in keys:
             del values[group][key]
-    text = json.dumps(values, sort_keys=True, allow_nan=False)
+    text = json.dumps(_numbers_alike(values), sort_keys=True, allow_nan=False)
     return hashlib.sha256(text.encode()).hexdigest()[:10]
+
+
+def _numbers_alike(value: Any) -> Any:
+    """The same with every number as a float, for 1 and 1.0 train the same."""
+    if isinstance(value, dict):
+        return {key: _numbers_alike(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_numbers_alike(item) for item in value]
+    return float(value) if isinstance(value, int) and not isinstance(value, bool) else value
 
 
 def label(config: Config) -> str:

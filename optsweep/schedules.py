@@ -51,6 +51,9 @@ def piecewise(num_steps: int, milestone_fractions: Sequence[float], gamma: float
     Raises:
         ValueError: If a fraction is not in (0, 1).
 
+    Warns:
+        UserWarning: If a milestone falls on the start or the end of the run.
+
     >>> [piecewise(4, [0.5, 0.75], 0.1)(t) for t in range(4)]
     [1.0, 1.0, 0.1, 0.010000000000000002]
     """
@@ -61,6 +64,12 @@ def piecewise(num_steps: int, milestone_fractions: Sequence[float], gamma: float
                 "fractions of the run between 0 and 1"
             )
     milestones = [round(fraction * num_steps) for fraction in milestone_fractions]
+    if not all(0 < milestone < num_steps for milestone in milestones):
+        warnings.warn(
+            f"scheduler.milestone_fractions={list(milestone_fractions)}: a run of {num_steps} is "
+            "too short for a milestone of its own",
+            stacklevel=2,
+        )
     return lambda t: gamma ** sum(milestone <= t for milestone in milestones)
 
 
@@ -137,9 +146,10 @@ def learning_rates(
     settings = dict(scheduler)
     target = settings.pop("_target_")
     ticks_per_epoch = steps_per_epoch if settings.pop("interval") == "step" else 1
-    lr = settings.pop("base_lr", lr)
     num_ticks = epochs * ticks_per_epoch
     schedule = locate("scheduler", target)
+    if "base_lr" not in inspect.signature(schedule).parameters:  # CyclicLR has its own
+        lr = settings.pop("base_lr", lr)
     _fill_lengths(schedule, settings, num_ticks, ticks_per_epoch)
     if isinstance(schedule, type) and issubclass(schedule, LRScheduler):
         if issubclass(schedule, ReduceLROnPlateau):
@@ -150,6 +160,9 @@ def learning_rates(
     else:
         multiplier = _call(schedule, settings)
         rates = [lr * multiplier(t) for t in range(num_ticks)]
+    for rate in rates:
+        if not 0 <= rate < math.inf:
+            raise ValueError(f"scheduler {target} gives rate {rate}: expected a finite number >= 0")
     _warn_of_milestones(settings.get("milestones", ()), num_ticks, scheduler["interval"])
     return np.array(rates, dtype=np.float64).reshape(epochs, ticks_per_epoch)
 

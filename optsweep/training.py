@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -91,7 +92,10 @@ def train(
         record(epoch, float(rates[-1]), scores)
         if not alive.any():
             break
-    return Training(epochs, engine.evaluate(dataset.train))
+    final_train = engine.evaluate(dataset.train)
+    finite = epochs[-1].alive & np.isfinite(final_train.loss)
+    epochs[-1] = dataclasses.replace(epochs[-1], alive=finite)
+    return Training(epochs, final_train)
 
 
 def _orders(

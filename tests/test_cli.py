@@ -188,6 +188,7 @@ def test_a_diverged_cell_is_a_result(run, tmp_path):
         (["trainer.device=cuda:99"], "trainer.device=cuda:99: there is no such device"),
         (["scheduler=warmup", "trainer.epochs=4"], "scheduler: a warm-up of 4 does not fit"),
         (["optimizer=torch.optim.Foo"], "optimizer._target_=torch.optim.Foo: there is no such"),
+        (["optimizer=null"], "Config group override must be a string or a list"),
         (["dataset=mnst"], "dataset=mnst: there is no such option; did you mean mnist?"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",

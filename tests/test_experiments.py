@@ -1,7 +1,10 @@
 """Every file under conf/experiment: composed, its grid expanded, every cell planned."""
 
 import functools
+import os
 import re
+import subprocess
+import sys
 
 import hydra
 import pytest
@@ -171,3 +174,18 @@ def test_timing_stays_with_one_seed():
         cells = plan_experiment("b1_timing", **arguments).cells.values()
         assert {cell.config.num_seeds for cell in cells} == {1}
     assert {cell.config.num_seeds for cell in plan_experiment("r1_init", 4).cells.values()} == {4}
+
+
+def test_a_misspelt_experiment_is_one_line(tmp_path):
+    done = subprocess.run(
+        [sys.executable, "-m", "optsweep", "experiment=r1_inti"],
+        cwd=tmp_path,
+        env=os.environ | {"PYTHONPATH": str(config_dir().parent)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 2
+    message = "experiment=r1_inti: there is no such option; did you mean r1_init?"
+    assert done.stderr == f"optsweep: error: {message}\n"
+    assert list(tmp_path.iterdir()) == []

@@ -93,17 +93,10 @@ def test_hash_does_not_depend_on_the_order_of_keys():
         ("batch_size=full", "batch_size=60000"),
         ("depth=deeper layernorm_position=all", "depth=3 layernorm_position=[3,2,1]"),
         ("dataset.root=/elsewhere", "trainer.num_threads=1"),
-        *(
-            pytest.param(
-                *pair, marks=pytest.mark.xfail(strict=True, reason="only some become floats")
-            )
-            for pair in [
-                ("init=gaussian init.std=1", "init=gaussian init.std=1.0"),
-                ("optimizer=adam optimizer.eps=1", "optimizer=adam optimizer.eps=1.0"),
-                ("scheduler=polynomial scheduler.power=2", "scheduler=polynomial"),
-                ("scheduler=warmup scheduler.warmup_epochs=4.0", "scheduler=warmup"),
-            ]
-        ),
+        ("init=gaussian init.std=1", "init=gaussian init.std=1.0"),
+        ("optimizer=adam optimizer.eps=1", "optimizer=adam optimizer.eps=1.0"),
+        ("scheduler=polynomial scheduler.power=2", "scheduler=polynomial"),
+        ("scheduler=warmup scheduler.warmup_epochs=4.0", "scheduler=warmup"),
     ],
 )
 def test_a_cell_written_in_two_ways_has_one_name(compose, one, another):

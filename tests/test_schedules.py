@@ -120,9 +120,6 @@ def test_values_that_cannot_be(build, message):
         pytest.param(
             "CyclicLR",
             {"base_lr": 0.01, "max_lr": 0.2, "cycle_momentum": False},
-            marks=pytest.mark.xfail(
-                strict=True, reason="base_lr is taken from a class that has it"
-            ),
         ),
         ("ExponentialLR", {"gamma": 0.9}),
         ("LinearLR", {"start_factor": 1.0, "end_factor": 0.0, "total_iters": 10}),
@@ -251,7 +248,6 @@ def test_missing_setting_is_refused():
         tabulate(TORCH + "MultiStepLR")
 
 
-@pytest.mark.xfail(strict=True, reason="rates are not checked")
 @pytest.mark.parametrize(
     ("target", "settings"),
     [
@@ -267,7 +263,6 @@ def test_rates_that_no_optimizer_would_take_are_refused(target, settings):
 
 
 # In one epoch, one milestone lies at the start and one at the end; in two, one at the end.
-@pytest.mark.xfail(strict=True, reason="only MultiStepLR's milestones are looked at")
 @pytest.mark.parametrize("epochs", [1, 2])
 def test_piecewise_warns_of_milestones_that_a_short_run_has_not(epochs):
     with pytest.warns(UserWarning, match="milestone"):

@@ -291,7 +291,6 @@ def test_seeds_that_diverge_at_different_times_are_each_recorded(cell, spoil):
     assert not math.isnan(rows_of(record, 1)[-2]["train_loss"])
 
 
-@pytest.mark.xfail(strict=True, reason="the final scores are not looked at")
 def test_seed_whose_final_weights_overflow_on_the_training_split_has_diverged(cell, monkeypatch):
     """It may be a single training example, in the last step, when the test split is still fine."""
     evaluate = reference.ReferenceEngine.evaluate

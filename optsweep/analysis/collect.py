@@ -77,21 +77,22 @@ def _read_members(folder: Path) -> pd.DataFrame:
         except (OSError, ValueError, KeyError) as error:
             raise InputError(f"{path} is not a list of cells ({error})") from error
         chosen = [settings.parse_overrides(text) for text in listed["overrides"]]
-        keys = [key for key in settings.varying(chosen) if key != "seed"]
-        for cell, each in zip(listed["cell"], chosen, strict=True):
-            named = {
-                "experiment": path.parent.name,
-                "cell": cell,
-                "label": _label(cell, each, keys),
-            }
-            rows.append(named | {"settings": each})
+        labels = _labels(path.parent.name, list(listed["cell"]), chosen)
+        rows += [
+            {"experiment": path.parent.name, "cell": cell, "label": label, "settings": each}
+            for cell, label, each in zip(listed["cell"], labels, chosen, strict=True)
+        ]
     members = pd.DataFrame(rows, columns=["experiment", "cell", "label", "settings"])
     return members.drop_duplicates(["experiment", "cell"], ignore_index=True)
 
 
-def _label(cell: str, chosen: settings.Settings, keys: list[str]) -> str:
-    """What distinguishes a cell within its experiment, or the first part of its name."""
-    return settings.label(chosen, keys) or cell.rpartition("_")[0] or cell
+def _labels(experiment: str, cells: list[str], chosen: list[settings.Settings]) -> list[str]:
+    """What distinguishes each cell within its experiment; seeds alone distinguish nothing."""
+    keys = settings.varying(chosen)
+    told = [key for key in keys if key != "seed"]
+    if told:
+        return [settings.label(each, told) or experiment for each in chosen]
+    return [experiment if keys else cell.rpartition("_")[0] or cell for cell in cells]
 
 
 def _read_cell(directory: Path) -> tuple[dict[str, Any], dict[str, pd.DataFrame]]:

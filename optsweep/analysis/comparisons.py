@@ -124,7 +124,7 @@ def near(samples: Samples, options: Options) -> Finding:
     Holds if its whole interval is, contradicted if none of the interval is.
     """
     (item,) = samples.items()
-    fixed = (f"{options.value:g}", item[1] * 0 + options.value)
+    fixed = (f"{options.value:g}", pd.Series(options.value, index=item[1].index))
     return all_hold([is_inside(item, fixed, options.tolerance, CONFIDENCE)])
 
 

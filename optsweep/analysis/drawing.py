@@ -109,10 +109,10 @@ def band(axes: Axes, rows: pd.DataFrame, x: str, y: str, style: Style, label: st
         axes.fill_between(
             places, quartiles[0.25], quartiles[0.75], color=style.color, alpha=0.18, lw=0
         )
-    gone = rows[rows["train_loss"].isna()].groupby("epoch").size() if "train_loss" in rows else []
-    if len(gone) and len(quartiles):  # a cross where seeds diverged
-        last = quartiles[0.5].reindex(range(int(gone.index[0]) + 1)).ffill().iloc[-1]
-        at = rows.loc[rows["epoch"] == gone.index[0], x].median()
+    gone = rows.loc[rows[y].isna(), "epoch"]
+    if len(gone) and len(quartiles):  # a cross where the first seed diverged
+        last = quartiles[0.5].loc[: gone.min()].iloc[-1]
+        at = rows.loc[rows["epoch"] == gone.min(), x].median()
         axes.plot([at], [last], marker="x", color=style.color, markersize=9, markeredgewidth=2)
 
 

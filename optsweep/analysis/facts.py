@@ -26,12 +26,14 @@ def _step_cost(study: Study, question: Question, experiments: Sequence[str]) -> 
     fit = timing.fit_step_time(list(times.index), list(times))
     equal = fit.overhead / fit.per_example if fit.per_example else math.inf
     rates = times.index / times
+    first, last = times.index[0], times.index[-1]
+    shares = [fit.overhead / fit.seconds(size) for size in (first, last)]
     return [
         f"A step costs {short(fit.overhead * 1e6)} µs whatever its size and "
-        f"{short(fit.per_example * 1e6)} µs for each image, so that both weigh the same at a batch "
-        f"of {short(equal)}. From batch size {times.index[0]:,} to {times.index[-1]:,}, images per "
-        f"second rise from {short(rates.iloc[0])} to {short(rates.iloc[-1])}: the fixed cost is "
-        "shared by more images, and once it is small, nothing more is to be gained."
+        f"{short(fit.per_example * 1e6)} µs for each image; both weigh the same at a batch of "
+        f"{number(equal, 0)}. From batch size {first:,} to {last:,}, the fixed cost falls from "
+        f"{shares[0]:.0%} to {shares[1]:.0%} of a step, and images per second go from "
+        f"{number(rates.iloc[0], 0)} to {number(rates.iloc[-1], 0)}."
     ]
 
 

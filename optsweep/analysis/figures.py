@@ -12,8 +12,12 @@ from optsweep.analysis.pictures import Picture
 from optsweep.analysis.questions import Question
 from optsweep.analysis.study import Study
 
+# One for each experiment that is no search, and what questions.yaml names beside.
+_OF_EXPERIMENT: dict[str, Callable[[Study, Question, str], Picture | None]] = {
+    "curves": curves,
+    "schedules": schedules,
+}
 Draw = Callable[[Study, Question, Sequence[str]], "Picture | None"]
-# What questions.yaml names.
 _OWN: dict[str, Draw] = {
     "loss_against_seconds": batch_figures.loss_against_seconds,
     "equal_steps": batch_figures.equal_steps,
@@ -28,16 +32,16 @@ _OWN: dict[str, Draw] = {
 def draw_question(study: Study, question: Question, experiments: Sequence[str]) -> list[Picture]:
     """All figures of a question for which there is something to draw."""
     searches = [name for name in experiments if is_search(study.settings_of(name))]
+    others = [name for name in experiments if name not in searches]
     drawn: list[Picture | None] = []
     with style():
-        for experiment in experiments:
-            if experiment not in searches:
-                drawn.append(curves(study, question, experiment))
-                if "schedules" in question.figures:
-                    drawn.append(schedules(study, question, experiment))
-        for name in question.figures:
-            if name in _OWN:
-                drawn.append(_OWN[name](study, question, experiments))
+        for figure in (
+            question.figures if "curves" in question.figures else ("curves", *question.figures)
+        ):
+            if figure in _OF_EXPERIMENT:
+                drawn += [_OF_EXPERIMENT[figure](study, question, name) for name in others]
+            else:
+                drawn.append(_OWN[figure](study, question, experiments))
         if searches:
             drawn += [
                 grid_figures.searches(study, question, searches),

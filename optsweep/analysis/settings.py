@@ -10,8 +10,8 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-# An override starts after a space, with a key; a quoted value may hold spaces itself.
-_NEXT_OVERRIDE = re.compile(r"\s+(?=[~+]*[\w./@-]+=)")
+# Overrides stand between spaces; quoted values and lists may hold spaces themselves.
+_OVERRIDE = re.compile(r"""(?:'[^']*'|"[^"]*"|\[[^\]]*\]|\S)+""")
 # Groups whose options speak for themselves: "gaussian", not "init gaussian".
 _SELF_EXPLAINING = ("init", "optimizer", "scheduler", "dataset", "experiment", "name")
 _CLASS_NAMES = {"cosineannealing": "cosine", "onecycle": "one_cycle"}
@@ -26,7 +26,7 @@ def parse_overrides(text: str) -> Settings:
     {'init': 'gaussian', 'betas': (0.6, 0.666), 'batch_size': 256}
     """
     settings: Settings = {}
-    for override in filter(None, _NEXT_OVERRIDE.split(text.strip())):
+    for override in _OVERRIDE.findall(text):
         key, _, value = override.partition("=")
         name = re.split(r"[./]", key.lstrip("+~"))[-1]
         if name == "_target_":

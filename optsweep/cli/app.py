@@ -15,7 +15,7 @@ from omegaconf import DictConfig
 
 from optsweep import naming, runs
 from optsweep.cli import composition
-from optsweep.cli.mistakes import MISTAKES, exit_with
+from optsweep.cli.mistakes import MISTAKES, exit_with, is_mistake
 from optsweep.cli.overrides import rewrite
 
 if TYPE_CHECKING:
@@ -41,6 +41,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
         print("optsweep: interrupted; the same command continues", file=sys.stderr)
         sys.exit(130)
     except MISTAKES as error:
+        exit_with(error)
+    except ValueError as error:
+        if not is_mistake(error):
+            raise
         exit_with(error)
 
 

@@ -21,6 +21,11 @@ from optsweep.cli.overrides import VALUE_KEYS, options
 MISTAKES = (InputError, HydraException, OmegaConfBaseException, OSError)
 
 
+def is_mistake(error: ValueError) -> bool:
+    """Whether a ValueError is Hydra's word on an override such as `optimizer=null`."""
+    return str(error).startswith("Config group override must be")
+
+
 def exit_with(error: BaseException) -> NoReturn:
     """Print one line on standard error and exit with code 2."""
     print(f"optsweep: error: {one_line(error)}", file=sys.stderr)

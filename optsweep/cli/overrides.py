@@ -48,7 +48,7 @@ def rewrite(arguments: list[str], config_dir: Path) -> list[str]:
             rewritten.append(_to_value(group, value, config_dir))
         elif equals and group in _GROUPS_OF_PATHS and re.fullmatch(r"[\w,]+(\.[\w,]+)+", value):
             rewritten += [f"{group}=custom", f"{group}._target_={value}"]
-        elif equals and group in _GROUPS_OF_SWEEPS and value != "null":
+        elif equals and group in _GROUPS_OF_SWEEPS:
             rewritten += [argument, "hydra.mode=MULTIRUN"]
         else:
             rewritten.append(argument)
