@@ -18,42 +18,77 @@ from optsweep.engine.kernels import (
 
 @compiled
 def update(w, g, moments, constants, coefficients, l2):
-    """One step of a rule of `engine.rules`, in place; moments that it lacks are empty.
-
-    A loop for each combination of moments: a branch inside would keep it from vectorising.
-    """
+    """One step of a rule of `engine.rules`, in place; moments that it lacks are empty."""
     first, second, largest = moments
-    a1, b1, a2, b2, nesterov = constants
-    shrink, take_first, take_gradient, scale_second, eps = coefficients
     if len(second) == 0 and len(first) == 0:
-        for i in range(len(w)):
-            w[i] -= take_gradient * (g[i] + l2 * w[i])
+        _update_plainly(w, g, coefficients, l2)
     elif len(second) == 0:
-        for i in range(len(w)):
-            gradient = g[i] + l2 * w[i]
-            first[i] = a1 * first[i] + gradient
-            w[i] -= take_gradient * (first[i] + nesterov * (gradient + (a1 - 1) * first[i]))
+        _update_with_momentum(w, g, first, constants, coefficients, l2)
     elif len(first) == 0:
-        for i in range(len(w)):
-            gradient = g[i] + l2 * w[i]
-            second[i] = a2 * second[i] + b2 * gradient * gradient
-            root = scale_second * math.sqrt(second[i]) + eps
-            w[i] = shrink * w[i] - take_gradient * gradient / root
+        _update_with_size(w, g, second, constants, coefficients, l2)
     elif len(largest) == 0:
-        for i in range(len(w)):
-            gradient = g[i] + l2 * w[i]
-            first[i] = a1 * first[i] + b1 * gradient
-            second[i] = a2 * second[i] + b2 * gradient * gradient
-            root = scale_second * math.sqrt(second[i]) + eps
-            w[i] = shrink * w[i] - (take_first * first[i] + take_gradient * gradient) / root
+        _update_with_both(w, g, first, second, constants, coefficients, l2)
     else:
-        for i in range(len(w)):
-            gradient = g[i] + l2 * w[i]
-            first[i] = a1 * first[i] + b1 * gradient
-            second[i] = a2 * second[i] + b2 * gradient * gradient
-            largest[i] = max(largest[i], second[i])
-            root = scale_second * math.sqrt(largest[i]) + eps
-            w[i] = shrink * w[i] - (take_first * first[i] + take_gradient * gradient) / root
+        _update_with_largest(w, g, first, second, largest, constants, coefficients, l2)
+
+
+# Functions of their own: as branches of one function these loops do not vectorise, which
+# made a step of Adam almost three times slower (256 instead of 92 µs for 108,000 weights).
+
+
+@compiled
+def _update_plainly(w, g, coefficients, l2):
+    rate = coefficients[2]
+    for i in range(len(w)):
+        w[i] -= rate * (g[i] + l2 * w[i])
+
+
+@compiled
+def _update_with_momentum(w, g, first, constants, coefficients, l2):
+    a1, nesterov, rate = constants[0], constants[4], coefficients[2]
+    for i in range(len(w)):
+        gradient = g[i] + l2 * w[i]
+        first[i] = a1 * first[i] + gradient
+        w[i] -= rate * (first[i] + nesterov * (gradient + (a1 - 1) * first[i]))
+
+
+@compiled
+def _update_with_size(w, g, second, constants, coefficients, l2):
+    a2, b2 = constants[2], constants[3]
+    shrink, take_gradient = coefficients[0], coefficients[2]
+    scale_second, eps = coefficients[3], coefficients[4]
+    for i in range(len(w)):
+        gradient = g[i] + l2 * w[i]
+        second[i] = a2 * second[i] + b2 * gradient * gradient
+        root = scale_second * math.sqrt(second[i]) + eps
+        w[i] = shrink * w[i] - take_gradient * gradient / root
+
+
+@compiled
+def _update_with_both(w, g, first, second, constants, coefficients, l2):
+    a1, b1, a2, b2 = constants[0], constants[1], constants[2], constants[3]
+    shrink, take_first, take_gradient = coefficients[0], coefficients[1], coefficients[2]
+    scale_second, eps = coefficients[3], coefficients[4]
+    for i in range(len(w)):
+        gradient = g[i] + l2 * w[i]
+        first[i] = a1 * first[i] + b1 * gradient
+        second[i] = a2 * second[i] + b2 * gradient * gradient
+        root = scale_second * math.sqrt(second[i]) + eps
+        w[i] = shrink * w[i] - (take_first * first[i] + take_gradient * gradient) / root
+
+
+@compiled
+def _update_with_largest(w, g, first, second, largest, constants, coefficients, l2):
+    a1, b1, a2, b2 = constants[0], constants[1], constants[2], constants[3]
+    shrink, take_first, take_gradient = coefficients[0], coefficients[1], coefficients[2]
+    scale_second, eps = coefficients[3], coefficients[4]
+    for i in range(len(w)):
+        gradient = g[i] + l2 * w[i]
+        first[i] = a1 * first[i] + b1 * gradient
+        second[i] = a2 * second[i] + b2 * gradient * gradient
+        largest[i] = max(largest[i], second[i])
+        root = scale_second * math.sqrt(largest[i]) + eps
+        w[i] = shrink * w[i] - (take_first * first[i] + take_gradient * gradient) / root
 
 
 @compiled

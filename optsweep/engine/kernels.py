@@ -14,7 +14,8 @@ import numpy as np
 from numba import njit
 
 # Strict arithmetic: with fastmath, code from the cache rounded otherwise than code just compiled.
-compiled = njit(nogil=True, cache=True)
+# error_model: a check of every divisor would keep loops from vectorising.
+compiled = njit(nogil=True, cache=True, error_model="numpy")
 _LAYER_NORM_EPS = 1e-5  # torch.nn.LayerNorm's
 # Rows up to which plain loops over the non-zero inputs beat a call of BLAS.
 FEW_ROWS = 4
