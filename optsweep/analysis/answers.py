@@ -129,6 +129,8 @@ def _gaps(table: pd.DataFrame) -> list[str]:
         return []
     low = known.loc[known["generalisation_gap_mean"].idxmin()]
     high = known.loc[known["generalisation_gap_mean"].idxmax()]
+    if number(low["generalisation_gap_mean"], 4) == number(high["generalisation_gap_mean"], 4):
+        return [f"The generalisation gap is {number(low['generalisation_gap_mean'], 4)} for all."]
     return [
         f"The generalisation gap goes from {number(low['generalisation_gap_mean'], 4)} "
         f"({low['setting']}) to {number(high['generalisation_gap_mean'], 4)} ({high['setting']})."

@@ -37,15 +37,15 @@ COLOURS = {
     "#8c5a2b": "#c99560",
     "#6f7783": "#a3acb9",
 }
-# For values that have an order, from dark to light and from blue to orange.
+# For values that have an order, from dark to light, in grey too (after matplotlib's plasma).
 ORDERED = {
-    "#2b3f8c": "#7a8fe6",
-    "#1f6f9f": "#4da6d8",
-    "#1d8f86": "#3cc3b6",
-    "#5fa641": "#8fd36b",
-    "#b5a320": "#d9c94b",
-    "#e08b2c": "#f5a855",
-    "#f0635a": "#ff8f86",
+    "#3b1f8f": "#9d86ff",
+    "#7a1fa2": "#bd82f2",
+    "#b12a90": "#d97fd0",
+    "#cc4778": "#ee86ad",
+    "#e16462": "#ff9a90",
+    "#ee8147": "#ffb27d",
+    "#f2a23a": "#ffd08a",
 }
 # What a page calls them.
 COLOUR_NAMES = {colour: f"c{colour[1:]}" for colour in [*COLOURS, *ORDERED] if colour != INK}

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import matplotlib as mpl
 from matplotlib.figure import Figure
+from PIL import Image
 
 from optsweep.analysis.drawing import COLOUR_NAMES, FAINT, INK, PAPER, style
 from optsweep.runs import write_atomically
@@ -40,7 +41,12 @@ def save(picture: Picture, folder: Path) -> str:
         picture.figure.set_layout_engine("none")  # done: the layout need not be found twice
         buffer = io.StringIO()
         picture.figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
-        picture.figure.savefig(folder / f"{picture.name}.png")
+        pixels = io.BytesIO()
+        picture.figure.savefig(pixels, format="png")
+    # 256 colours are more than a line drawing has, and a third of the bytes.
+    Image.open(pixels).convert("RGB").quantize(256, dither=Image.Dither.NONE).save(
+        folder / f"{picture.name}.png", optimize=True
+    )
     text = re.sub(r' (?:d|x|y|points)="[^"]*"', _rounded, buffer.getvalue())
     write_atomically(folder / f"{picture.name}.svg", text)
     return inline(text, picture.name)

@@ -17,8 +17,10 @@ from optsweep.analysis.pictures import Picture, save
 from optsweep.analysis.questions import Question, assign
 from optsweep.analysis.study import Study
 from optsweep.analysis.tables import setting_table, write_tables
+from optsweep.analysis.wording import count
 from optsweep.runs import write_atomically
 
+WARNING = "#d55e00"
 QUICK = "Quick settings: these numbers only show that everything runs."
 
 
@@ -37,7 +39,8 @@ def write_report(runs: Path, out: Path, say: Callable[[str], None] = lambda line
         InputError: If there are no runs.
     """
     study = collect_runs(runs)
-    say(f"read {len(study.cells)} cells of {len(study.experiments)} experiments in {runs}")
+    experiments = count(len(study.experiments), "experiment")
+    say(f"read {count(len(study.cells), 'cell')} of {experiments} in {runs}")
     for folder in (out / "tables", out / "figures"):
         folder.mkdir(parents=True, exist_ok=True)
     judgements = judge_claims(study)
@@ -74,9 +77,10 @@ def _section(
         if study.quick is not None:
             table["quick"] = True
         write_tables(table, out / "tables" / experiment, QUICK if study.quick is not None else "")
-    pictures: list[tuple[Picture, str]] = [
-        (picture, save(picture, out / "figures"))
-        for picture in draw_question(study, question, experiments)
-    ]
+    pictures: list[tuple[Picture, str]] = []
+    for picture in draw_question(study, question, experiments):
+        if study.quick is not None:
+            picture.figure.text(1, 1, "Quick settings", ha="right", va="top", color=WARNING)
+        pictures.append((picture, save(picture, out / "figures")))
     paragraph = answer(study, question, tables, judgements)
     return Section(question, paragraph, pictures, tables, judgements)

@@ -7,8 +7,19 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))  # study_tree
 
-from study_tree import config_of, curve, write_cell, write_experiment, write_raw
+from study_tree import (
+    config_of,
+    curve,
+    write_cell,
+    write_experiment,
+    write_made_up,
+    write_raw,
+)
 
+from optsweep.analysis.collect import collect_runs
+from optsweep.cli.composition import config_dir
+from optsweep.cli.overrides import options
+from optsweep.experiments import plan_experiment
 from optsweep.naming import cell_name
 
 
@@ -54,3 +65,22 @@ def tree(tmp_path_factory) -> Path:
     overrides = {cell: f"init={init} trainer.epochs=2 num_seeds=3" for init, cell in cells.items()}
     write_experiment(root, "r1_init", overrides)
     return root
+
+
+@pytest.fixture(scope="session")
+def planned_study(tmp_path_factory):
+    """Every cell of every experiment of the study, as if trained: made-up scores, real settings."""
+    root = tmp_path_factory.mktemp("planned")
+    for name in options("experiment", config_dir()):
+        cells = plan_experiment(name).cells
+        write_experiment(root, name, {cell.name: cell.overrides for cell in cells.values()})
+        for cell in cells.values():
+            if not (root / "cells" / cell.name).exists():
+                write_made_up(root, cell.config)
+    return collect_runs(root)
+
+
+@pytest.fixture(scope="session")
+def planned_experiments(planned_study):
+    """The settings of every experiment of the study."""
+    return {name: planned_study.settings_of(name) for name in planned_study.experiments}

@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 
+import numpy as np
 import yaml
 
 from optsweep import runs
@@ -42,7 +43,9 @@ def write_cell(root: Path, config: Config, curves: dict[int, list[dict | None]],
             row |= {"step": 235 * epoch, "lr": 0.1 if epoch else None, "seconds": 2.0 * epoch}
             history.append(row | (scores or {}))
         last, survived = epochs[-1], sum(scores is not None for scores in epochs) - 1
-        final = {"loss": last["train_loss"], "accuracy": last["train_accuracy"] + 0.01} if last else {}
+        final = (
+            {"loss": last["train_loss"], "accuracy": last["train_accuracy"] + 0.01} if last else {}
+        )
         per_seed.append(
             {
                 "seed": seed,
@@ -72,6 +75,44 @@ def write_cell(root: Path, config: Config, curves: dict[int, list[dict | None]],
     runs.start(root / "cells" / name, config)
     runs.write(root / "cells" / name, history, found | result)
     return name
+
+
+def write_made_up(root: Path, config: Config) -> None:
+    """Write a cell with five seeds of scores that depend on its name alone."""
+    rng = np.random.default_rng(int(config_hash(config), 16))
+    seeds = range(config.seed, config.seed + min(config.num_seeds, 5))
+    epochs = min(config.trainer.epochs, 4)
+    curves = {}
+    for seed in seeds:
+        pairs = [(2.3 / (epoch + 1), 0.1) for epoch in range(epochs + 1)]
+        curves[seed] = curve(*((loss, rng.uniform(0.5, 0.9)) for loss, _ in pairs))
+        if config.dataset.val_size:
+            for scores in curves[seed]:
+                scores |= {"val_loss": 1.0, "val_accuracy": scores["test_accuracy"] - 0.01}
+    name = write_cell(root, config, curves)
+    if config.record.weights:
+        rows = [row for seed in seeds for row in _recorded(config, seed, epochs, rng)]
+        path = root / "cells" / name / runs.GRADIENTS_FILE
+        path.write_text(runs.to_csv(runs.GRADIENT_COLUMNS, rows))
+
+
+def _recorded(config: Config, seed: int, epochs: int, rng: np.random.Generator):
+    norms, singles = ["weight_norm", "update_norm"], []
+    if config.record.gradients:
+        norms.append("gradient_norm")
+        singles = ["gradient", "pixel_nonzero_fraction"]
+    for epoch in range(epochs + 1):
+        for quantity in norms:
+            for layer in range(1, len(config.model.hidden_sizes) + 2):
+                yield _row(seed, epoch, quantity, f"linear{layer}.weight", rng.uniform(1, 2))
+        for quantity in singles:
+            for pixel in (724, 725, 726, 300, 400, 500):
+                value = rng.uniform(-1, 1) if quantity == "gradient" else 1 - pixel / 1000
+                yield _row(seed, epoch, quantity, f"linear1.weight[0,{pixel}]", value)
+
+
+def _row(seed: int, epoch: int, quantity: str, parameter: str, value: float) -> dict:
+    return dict(zip(runs.GRADIENT_COLUMNS, (seed, epoch, quantity, parameter, value), strict=True))
 
 
 def curve(*pairs: tuple[float, float]) -> list[dict]:

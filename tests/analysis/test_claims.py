@@ -168,7 +168,8 @@ def test_a_claim_is_well_formed(claim):
     assert claim.kind in RULES
     assert claim.claim.endswith(".")
     assert not claim.cause or claim.test, "a cause needs a test"
-    if claim.kind in ("greater", "less", "similar", "highest", "lowest"):
+    timed = str(claim.measure["name"]).startswith("seconds")  # machines differ too much
+    if claim.kind in ("greater", "less", "similar", "highest", "lowest") and not timed:
         assert claim.options.margin > 0, "practical equivalence has to be said"
 
 
@@ -185,9 +186,7 @@ def test_a_claims_cells_exist_in_their_experiments(claim, experiments):
         where = {key: value for key, value in cell.items() if key not in ("in", "best")}
         experiment = claim.experiment(cell)
         assert experiment in experiments, f"conf/experiment/{experiment}.yaml is not there"
-        found = [
-            one for one in experiments[experiment] if matches(where, one.chosen, one.facets)
-        ]
+        found = [one for one in experiments[experiment] if matches(where, one.chosen, one.facets)]
         assert found, f"{experiment} has no {where}"
         if cell is not claim.others and not many and "best" not in cell:
             assert len(found) == 1, f"{experiment} has several {where}"
@@ -294,7 +293,7 @@ def test_a_full_study_leaves_no_claim_missing(planned_study):
     """With every cell of every experiment trained, nothing is missing for a verdict."""
     lacking = {
         each.claim.id: each.evidence
-        for each in map(lambda claim: judge(claim, planned_study), load_claims())
+        for each in (judge(claim, planned_study) for claim in load_claims())
         if each.verdict == MISSING
     }
     assert lacking == {}

@@ -161,7 +161,9 @@ def test_measures_of_gradients(tmp_path, of, expected):
     for epoch in range(7):
         at = {"seed": 0, "epoch": epoch}
         for parameter, trace in TRACES.items():
-            rows.append({**at, "quantity": "gradient", "parameter": parameter, "value": trace[epoch]})
+            rows.append(
+                {**at, "quantity": "gradient", "parameter": parameter, "value": trace[epoch]}
+            )
         for parameter, norm in (("linear1.weight", 3), ("linear1.bias", 4)):
             value = norm * (1 if epoch < 6 else 0.5)
             rows.append({**at, "quantity": "gradient_norm", "parameter": parameter, "value": value})
