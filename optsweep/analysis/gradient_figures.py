@@ -106,7 +106,7 @@ def gradient_traces(study: Study, question: Question, experiments: Sequence[str]
         axes.plot(traces.median(axis=1), color=INK, lw=1.8)
         axes.axhline(0, color=INK, lw=0.6)
         pixel = name.rpartition(",")[2].rstrip("]")
-        share = f", not black in {bright[name]:.1%} of images" if name in bright else ""
+        share = f", lit in {bright[name]:.1%} of images" if name in bright else ""
         axes.set_title(f"pixel {pixel}{share}", fontsize=9.5)
         axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: plain_number(value)))
         epochs(axes, int(one.facets["epochs"]))
