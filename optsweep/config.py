@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from optsweep.checks import InputError, as_text, choice, integer, known_keys, name, number
+from optsweep.dataset_config import DatasetConfig, dataset_config
 
 # Widths of the report's networks: 784-128-56-10, "deeper" 784-128-56-32-10.
 # Depths beyond three go on with 32 units.
@@ -34,30 +35,6 @@ _DEFAULT_SCHEDULER: dict[str, Any] = {
     "factor": 1.0,
     "interval": "epoch",
 }
-
-
-@dataclass(frozen=True)
-class DatasetConfig:
-    """Which images, where their files are, and how many are held out for validation."""
-
-    name: str = "fashion_mnist"
-    num_train: int = 60_000
-    num_test: int = 10_000
-    num_classes: int = 10
-    torchvision_class: str | None = None
-    debian_package: str | None = None
-    debian_folder: str | None = None
-    sha256: Mapping[str, str] = field(default_factory=dict)
-    gz_sha256: Mapping[str, str] = field(default_factory=dict)
-    root: str | None = None
-    val_size: int = 0
-    val_seed: int = 0
-    train_size: int | None = None  # None: all that are not held out
-
-    @property
-    def num_train_examples(self) -> int:
-        """Training examples of an epoch."""
-        return self.train_size or self.num_train - self.val_size
 
 
 @dataclass(frozen=True)
@@ -97,7 +74,7 @@ class Config:
     settings; only settings that are given are in them.
     """
 
-    dataset: DatasetConfig = DatasetConfig()
+    dataset: DatasetConfig = field(default_factory=DatasetConfig)
     init: Mapping[str, Any] = field(default_factory=lambda: {"_target_": _DEFAULT_INIT})
     optimizer: Mapping[str, Any] = field(default_factory=lambda: dict(_DEFAULT_OPTIMIZER))
     scheduler: Mapping[str, Any] = field(default_factory=lambda: dict(_DEFAULT_SCHEDULER))
@@ -128,7 +105,7 @@ class Config:
             InputError: If a key is unknown or a value cannot be used.
         """
         known_keys("", values, [f.name for f in dataclasses.fields(cls)])
-        dataset = _dataset(values.get("dataset", {}))
+        dataset = dataset_config(values.get("dataset", {}))
         return cls(
             dataset=dataset,
             init=_target("init", values.get("init", {"_target_": _DEFAULT_INIT})),
@@ -153,27 +130,6 @@ def hidden_sizes_of(depth: int) -> tuple[int, ...]:
     ((128, 56), (128, 56, 32, 32, 32))
     """
     return (_WIDTHS + (_WIDTHS[-1],) * depth)[:depth]
-
-
-def _dataset(values: Mapping[str, Any]) -> DatasetConfig:
-    known_keys("dataset.", values, [f.name for f in dataclasses.fields(DatasetConfig)])
-    config = dataclasses.replace(DatasetConfig(), **values)
-    root = config.root
-    if root is not None and (not isinstance(root, str) or not root):
-        raise InputError(f"dataset.root={root}: expected a folder's path, or null")
-    for key in ("num_train", "num_test", "num_classes"):
-        integer(f"dataset.{key}", getattr(config, key), 1, 10**9)
-    # At least one training example of each class has to remain.
-    most = config.num_train - config.num_classes
-    integer("dataset.val_size", config.val_size, 0, most)
-    integer("dataset.val_seed", config.val_seed, 0, 2**31 - 1)
-    if not config.val_size:
-        config = dataclasses.replace(config, val_seed=0)  # it chooses nothing
-    if config.train_size is not None:
-        there = config.num_train - config.val_size
-        size = integer("dataset.train_size", config.train_size, 1, there, "training examples")
-        config = dataclasses.replace(config, train_size=size if size < there else None)
-    return config
 
 
 def _model(values: Mapping[str, Any]) -> ModelConfig:

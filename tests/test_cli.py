@@ -28,6 +28,8 @@ def start(tmp_path, data_root):
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
+            # A shell that starts the tests in the background has them ignore interrupts.
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         )
 
     return started
@@ -250,7 +252,7 @@ def test_an_interrupted_cell_is_no_result_and_goes_on_by_the_same_command(start,
         if line.startswith("epoch 1/"):
             break
     process.send_signal(signal.SIGINT)
-    _, errors = process.communicate()
+    _, errors = process.communicate(timeout=300)
     assert process.returncode == 130
     assert errors == "optsweep: interrupted; the same command continues\n"
     assert not list(tmp_path.rglob("result.json"))

@@ -48,6 +48,8 @@ def start(tmp_path, data_root):
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
+            # A shell that starts the tests in the background has them ignore interrupts.
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         )
 
     return started
@@ -78,7 +80,7 @@ def test_two_experiments_are_stopped_and_continued(start, run, tmp_path):
         if line.startswith("results: "):
             break
     process.send_signal(signal.SIGINT)
-    _, errors = process.communicate()
+    _, errors = process.communicate(timeout=300)
     assert process.returncode == 130
     assert errors == "optsweep: interrupted; the same command continues\n"
     before = results(tmp_path)

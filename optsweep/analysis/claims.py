@@ -182,10 +182,10 @@ def _name(claim: Claim, cell: Mapping[str, Any]) -> str:
 def _evidence(
     claim: Claim, study: Study, samples: Samples, compared: Sequence[Setting], finding: Finding
 ) -> str:
-    means = [f"{name} {short(values.mean(), digits=4)}" for name, values in samples.items()]
+    means = [f"{name} = {short(values.mean(), digits=4)}" for name, values in samples.items()]
     measured = describe(claim.measure)
-    where = {claim.experiment(cell) for cell in claim.cells} - {claim.question}
-    place = f" in {where.pop()}" if len(where) == 1 else ""
+    (place, *more) = sorted({claim.experiment(cell) for cell in claim.cells})
+    place = "" if more or place == claim.question else f" in {place}"
     told = f"{measured[0].upper()}{measured[1:]}{place}: {'; '.join(means)}."
     sentences = [told, _decision(finding, samples)]
     chosen = [

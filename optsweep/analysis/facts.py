@@ -63,7 +63,10 @@ def _slowness(study: Study, question: Question, experiments: Sequence[str]) -> l
             if not one.trained or of_quantity(study, one.cells, "gradient_norm").empty:
                 continue
             left = remaining_gradient(study, one.cells).mean()
-            told.append(f"At the end, {left:.0%} of the untrained network's gradient norm is left.")
+            told.append(
+                f"After the last epoch, the norm of the whole gradient is {short(left)} times the "
+                "untrained network's."
+            )
             corner = gradient_size(study, one.cells, _CORNER).mean()
             signal = gradient_size(study, one.cells, SIGNAL).mean()
             if corner > 0:

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
 from optsweep.analysis.curve_figures import seeds_told
-from optsweep.analysis.drawing import HEATMAP, INK, Style, legend, log_scale, styles
+from optsweep.analysis.drawing import HEATMAP, INK, PAPER, Style, legend, log_scale, styles
 from optsweep.analysis.grids import NUMERIC_KEYS, at_edge, axes, best_of, chosen_by
 from optsweep.analysis.measures import score
 from optsweep.analysis.pictures import Picture
@@ -134,6 +134,7 @@ def _maps(study: Study, groups: Searches, keys: Sequence[str]) -> Figure:
             vmax=np.nanmax(values),
             cbar=False,
             linewidths=1.5,
+            linecolor=PAPER,
             annot_kws={"size": 9},
         )
         row, column = np.unravel_index(np.nanargmax(table.to_numpy()), table.shape)

@@ -64,7 +64,11 @@ def inline(svg: str, name: str) -> str:
     text = re.sub(r'\bid="', f'id="{name}-', text)
     text = re.sub(r'(url\(#|href="#)', rf"\g<1>{name}-", text)
     text = text.replace("font-family: 'DejaVu Sans', sans-serif; ", "")
-    text = text.replace(PAPER, "none").replace(FAINT, "var(--faint)").replace(INK, "currentColor")
+    text = (
+        text.replace(PAPER, "var(--raised)")
+        .replace(FAINT, "var(--faint)")
+        .replace(INK, "currentColor")
+    )
     for colour, variable in COLOUR_NAMES.items():
         text = text.replace(colour, f"var(--{variable})")
     return re.sub(r"\s*\n\s*", "\n", text)

@@ -49,9 +49,9 @@ def write_report(runs: Path, out: Path, say: Callable[[str], None] = lambda line
     if any("timing" in question.figures and names for question, names in assign(study.experiments)):
         say(f"measured this machine: {measure_machine(runs).told}")
     sections = []
-    for question, experiments in assign(study.experiments):
+    for question, names in assign(study.experiments):
         own = [each for each in judgements if each.claim.question == question.id]
-        sections.append(_section(study, question, experiments, own, out))
+        sections.append(_section(study, question, names, own, out))
         made = sections[-1]
         say(f"{question.id}: {len(made.tables)} tables, {len(made.pictures)} figures")
     page = out / "index.html"
@@ -80,7 +80,7 @@ def _section(
     pictures: list[tuple[Picture, str]] = []
     for picture in draw_question(study, question, experiments):
         if study.quick is not None:
-            picture.figure.text(1, 1, "Quick settings", ha="right", va="top", color=WARNING)
+            picture.figure.suptitle("Quick settings", x=0.995, ha="right", color=WARNING, size=9)
         pictures.append((picture, save(picture, out / "figures")))
     paragraph = answer(study, question, tables, judgements)
     return Section(question, paragraph, pictures, tables, judgements)

@@ -12,6 +12,7 @@ from optsweep.analysis.study import TRAINED, Setting, Study
 
 # What tells the settings of one optimizer apart, in the order of a label.
 _TOLD = ("lr", "weight_decay", "batch_size", "momentum", "scheduler", "init", "depth", "epochs")
+_CHOSEN_BY = {"val_accuracy": "validation", "final_train_accuracy": "training"}
 _MARGIN = 0.005  # of test accuracy, as for the claims
 
 
@@ -22,8 +23,8 @@ class Best:
     Attributes:
         optimizer: As a reader names it.
         setting: What it was set to.
-        chosen_by: The score that it was chosen by.
-        chosen: Mean of that score.
+        chosen_by: The images that it was chosen on.
+        chosen: Mean accuracy on them.
         test: Its test accuracy, diverged seeds counted as 0.
         num_settings: How many settings were tried.
         edges: Keys whose best value is the least or the largest that was tried.
@@ -88,7 +89,7 @@ def _best(study: Study, name: str, settings: list[Setting]) -> Best:
     return Best(
         optimizer=name,
         setting=label(best.facets, ["lr", *(key for key in _TOLD[1:] if key in varied)]),
-        chosen_by=column.replace("_", " "),
+        chosen_by=_CHOSEN_BY[column],
         chosen=float(values.mean()),
         test=bootstrap_interval(score(study, best.cells, "test_accuracy")),
         num_settings=len(settings),

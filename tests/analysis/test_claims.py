@@ -230,7 +230,7 @@ def test_a_verdict_rests_on_the_paired_differences(two_cells):
     assert judged.verdict == HOLDS
     assert judged.finding.effect == pytest.approx((-0.1, -0.1, -0.1, 5))
     assert judged.evidence == (
-        "Test accuracy: gaussian 0.7; default 0.8. Decided by gaussian − default: −0.1, "
+        "Test accuracy: gaussian = 0.7; default = 0.8. Decided by gaussian − default: −0.1, "
         "interval −0.1 … −0.1, n = 5 seeds."
     )
     assert judge(claim_of(kind="greater"), study).verdict == CONTRADICTED

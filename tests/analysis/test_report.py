@@ -172,7 +172,7 @@ def test_the_best_of_an_optimizer_is_not_chosen_on_the_test_split(tmp_path):
     write_cell(tmp_path, config_of(lr=0.8), {0: curve((2, 0.1), (1, 0.99))})  # not held out
     study = collect_runs(tmp_path)
     (best,) = best_per_optimizer(study)
-    assert (best.optimizer, best.setting, best.chosen_by) == ("sgd", "lr 0.2", "val accuracy")
+    assert (best.optimizer, best.setting, best.chosen_by) == ("sgd", "lr 0.2", "validation")
     assert (best.chosen, best.test.mean, best.num_settings) == pytest.approx((0.8, 0.6, 3))
     assert best.edges == ()
     assert warnings(study, [best]) == []
