@@ -2,6 +2,7 @@
 
 import functools
 import shutil
+import signal
 from pathlib import Path
 
 import hydra
@@ -21,6 +22,12 @@ TESTS = Path(__file__).resolve().parent
 def _one_thread():
     """Networks this small gain nothing from threads, and workers of xdist share the cores."""
     torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _interrupts():
+    """A shell that starts the tests in the background has them, and their programs, ignore these."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")
