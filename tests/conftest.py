@@ -26,7 +26,7 @@ def _one_thread():
 
 @pytest.fixture(scope="session", autouse=True)
 def _interrupts():
-    """A shell that starts the tests in the background has them, and their programs, ignore these."""
+    """A shell that starts tests in the background has them and their programs ignore these."""
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 

@@ -39,8 +39,8 @@ def write_report(runs: Path, out: Path, say: Callable[[str], None] = lambda line
         InputError: If there are no runs.
     """
     study = collect_runs(runs)
-    experiments = count(len(study.experiments), "experiment")
-    say(f"read {count(len(study.cells), 'cell')} of {experiments} in {runs}")
+    found = count(len(study.experiments), "experiment")
+    say(f"read {count(len(study.cells), 'cell')} of {found} in {runs}")
     for folder in (out / "tables", out / "figures"):
         folder.mkdir(parents=True, exist_ok=True)
     judgements = judge_claims(study)

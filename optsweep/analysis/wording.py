@@ -6,17 +6,25 @@ import math
 import re
 from collections.abc import Sequence
 
+# Losses on the way to divergence; written out they would be as long as a line.
+_LARGE = 1e7
+
 
 def number(value: float | None, digits: int, sign: str = "") -> str:
     """A number for readers: a real minus, ∞, an en dash for what is not known.
 
-    >>> number(-0.01234, 4), number(float("inf"), 1), number(float("nan"), 1)
-    ('−0.0123', '∞', '–')
+    >>> number(-0.01234, 4), number(float("inf"), 1), number(float("nan"), 1), number(2e30, 1)
+    ('−0.0123', '∞', '–', '2e30')
     """
     if value is None or math.isnan(value):
         return "–"
-    text = f"{value:{sign},.{digits}f}" if math.isfinite(value) else f"{value:{sign}}"
-    return text.replace("-", "−").replace("inf", "∞")
+    if math.isinf(value):
+        text = f"{value:{sign}}".replace("inf", "∞")
+    elif abs(value) < _LARGE:
+        text = f"{value + 0.0:{sign},.{digits}f}"  # + 0.0: no minus before zero
+    else:
+        text = _exponent(f"{value:{sign}.3g}")
+    return text.replace("-", "−")
 
 
 def short(value: float | None, sign: str = "", digits: int = 3) -> str:
@@ -28,7 +36,7 @@ def short(value: float | None, sign: str = "", digits: int = 3) -> str:
     if value is None or not math.isfinite(value) or abs(value) >= 1000:
         return number(value, 0, sign)
     text = f"{value + 0.0:{sign}.{digits}g}"  # + 0.0: no minus before zero
-    return re.sub(r"e([-+])0*", r"e\1", text).replace("-", "−")
+    return _exponent(text).replace("-", "−")
 
 
 def interval(low: float, high: float, digits: int, sign: str = "") -> str:
@@ -55,3 +63,8 @@ def count(n: int, noun: str, plural: str = "") -> str:
     ('1 seed', '3 seeds')
     """
     return f"{n:,} {noun if n == 1 else plural or noun + 's'}"
+
+
+def _exponent(text: str) -> str:
+    """`1e-07` -> `1e-7`, `1e+30` -> `1e30`."""
+    return re.sub(r"e\+?(-?)0*", r"e\1", text)
