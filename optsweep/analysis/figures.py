@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from optsweep.analysis import batch_figures, gradient_figures, grid_figures
+from optsweep.analysis import batch_figures, gradient_figures, grid_figures, profile_figure
 from optsweep.analysis.curve_figures import curves, schedules
 from optsweep.analysis.drawing import style
 from optsweep.analysis.grids import is_search
@@ -26,6 +26,7 @@ _OWN: dict[str, Draw] = {
     "weight_norms": gradient_figures.weight_norms,
     "gradient_norms": gradient_figures.gradient_norms,
     "gradient_traces": gradient_figures.gradient_traces,
+    "performance_profile": profile_figure.performance_profile,
 }
 
 

@@ -70,6 +70,7 @@ def readable(table: pd.DataFrame) -> pd.DataFrame:
     shown["its interval"] = _intervals(table, "difference", "+")
     shown["Holm's p"] = [number(value, 3) for value in table["p_holm"]]
     shown["epochs to target"] = [number(value, 0) for value in table["epochs_to_target"]]
+    shown["steps to target"] = [number(value, 0) for value in table["steps_to_target"]]
     shown["seconds to target"] = [number(value, 1) for value in table["seconds_to_target"]]
     shown["seconds"] = [number(value, 1) for value in table["seconds"]]
     return shown

@@ -1,11 +1,13 @@
 """Figures: what is drawn for which question, and how a figure becomes part of a page."""
 
+import math
 import re
 import subprocess
 import sys
 from xml.etree import ElementTree
 
 import matplotlib.colors
+import pandas as pd
 import pytest
 from study_tree import config_of, curve, write_cell, write_experiment
 
@@ -14,6 +16,7 @@ from optsweep.analysis.collect import collect_runs
 from optsweep.analysis.drawing import COLOURS, INK, ORDERED, styles
 from optsweep.analysis.figures import draw_question
 from optsweep.analysis.pictures import save
+from optsweep.analysis.profile_figure import profile
 from optsweep.analysis.questions import assign
 
 # Beside the curves of every experiment and the map and best settings of every search.
@@ -26,6 +29,7 @@ OWN = {
     "b4_adamw": ["b4_adamw_weight_norms"],
     "b5_gradients": ["b5_gradients_norms", "b5_gradients_traces"],
     "b6_layerwise": ["b6_layerwise_batch_size"],
+    "lr_grid": ["lr_grid_profile"],
 }
 SEARCHED = (
     "r1_batch_size",
@@ -137,3 +141,17 @@ def test_the_curves_of_one_cell(tree, tmp_path):
 def test_nothing_of_the_analysis_needs_torch():
     code = "import sys, optsweep.analysis.report; assert not {'torch', 'hydra'} & set(sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_a_performance_profile_by_hand():
+    # Three tasks; b is twice as slow at the first, faster at the second, fails at the third.
+    times = pd.DataFrame({"a": [1.0, 3.0, 2.0], "b": [2.0, 2.0, math.inf]})
+    found = profile(times)
+    assert found.loc[1.0].to_dict() == {"a": pytest.approx(2 / 3), "b": pytest.approx(1 / 3)}
+    assert found.loc[1.5].to_dict() == {"a": 1.0, "b": pytest.approx(1 / 3)}
+    assert found.loc[2.0].to_dict() == {"a": 1.0, "b": pytest.approx(2 / 3)}
+
+
+def test_a_task_that_nobody_solves_counts_for_nobody():
+    times = pd.DataFrame({"a": [1.0, math.inf], "b": [2.0, math.inf]})
+    assert profile(times).loc[2.0].to_dict() == {"a": 0.5, "b": 0.5}

@@ -89,6 +89,7 @@ def test_readers_get_text(table):
         "its interval": "–",
         "Holm's p": "–",
         "epochs to target": "2",
+        "steps to target": "470",
         "seconds to target": "4.0",
         "seconds": "4.0",
     }
@@ -104,7 +105,7 @@ def test_the_three_files(table, tmp_path):
     assert markdown[0] == "*Quick settings.*"
     assert markdown[4].startswith("| default | 3 | 0.8100 ± 0.0100 |")
     latex = (tmp_path / "r1_init.v2.tex").read_text()
-    assert latex.startswith("% Quick settings.\n\\begin{tabular}{lrrrrrrrrrrr}")
+    assert latex.startswith("% Quick settings.\n\\begin{tabular}{lrrrrrrrrrrrr}")
     assert r"0.8100 $\pm$ 0.0100" in latex
 
 
