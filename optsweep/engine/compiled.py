@@ -57,9 +57,39 @@ class CompiledEngine:
         self.blas = ThreadpoolController()
         # Moments of pixels that are always zero decay into subnormal numbers, which slow a
         # processor down and are far below what a weight can feel.
+        for kind in (np.float32, np.float64):
+            np.finfo(kind)  # numpy looks for subnormal numbers once, and warns where there are none
         self.pool = ThreadPoolExecutor(
             workers, initializer=torch.set_flush_denormal, initargs=(True,)
         )
+
+        self._compile()
+
+    def _compile(self) -> None:
+        """Have every loop compiled, by a step that leaves no trace, before the clock runs."""
+        sizes, norms, _ = self.network
+        dtype = self.weights.dtype
+        images, labels = self.train.images[:1].numpy(), self.train.labels[:1].numpy()
+        weights = self.weights[0].copy()
+        nothing = np.empty(0, dtype)
+        buffers = new_buffers(1, sizes, norms, dtype)
+        train_epoch(
+            images,
+            labels,
+            np.empty(0, np.int64),
+            1,
+            weights,
+            self.gradient[0],
+            tuple(nothing if kept is None else kept[0].copy() for kept in self.moments),
+            self.segments,
+            dtype.type(0),
+            False,
+            *self.network,
+            np.zeros(5, dtype),
+            np.zeros((1, 5), dtype),
+            buffers,
+        )
+        score(images, labels, 1, weights, *self.network, buffers)
 
     def train_epoch(self, orders: Tensor | None, learning_rates: np.ndarray) -> Scores:
         """See `Engine.train_epoch`."""
