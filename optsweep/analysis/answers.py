@@ -92,10 +92,11 @@ def _differences(table: pd.DataFrame) -> list[str]:
         f"{row.setting} ({number(row.difference, 4, '+')})"
         for row in strongest.head(_MAX_NAMES).itertuples()
     ]
-    more = f" and {len(clear) - len(names)} more" if len(clear) > len(names) else ""
+    if len(clear) > len(names):
+        names.append(f"{len(clear) - len(names)} more")
     rest = len(compared) - len(clear)
     others = f"; {count(rest, 'other')} cannot be told from it" if rest else ""
-    return [f"{against}, the 95 % interval excludes 0 for {listing(names)}{more}{others}."]
+    return [f"{against}, the 95 % interval excludes 0 for {listing(names)}{others}."]
 
 
 def _target(table: pd.DataFrame, question: Question) -> list[str]:

@@ -95,7 +95,7 @@ def band(axes: Axes, rows: pd.DataFrame, x: str, y: str, style: Style, label: st
     """Median and interquartile band over seeds of `y` at each epoch, against the median of `x`."""
     quartiles = rows.groupby("epoch")[y].quantile([0.25, 0.5, 0.75]).unstack().dropna()
     places = rows.groupby("epoch")[x].median().reindex(quartiles.index)
-    every = max(1, len(places) // 10)
+    every = max(1, len(places) // 5)
     axes.plot(
         places,
         quartiles[0.5],

@@ -7,10 +7,12 @@ from collections.abc import Callable, Sequence
 
 from optsweep.analysis import timing
 from optsweep.analysis.gradients import SIGNAL, gradient_size, of_quantity, remaining_gradient
-from optsweep.analysis.grids import interaction, is_search
+from optsweep.analysis.grids import best_of, interaction, is_search
+from optsweep.analysis.measures import score
 from optsweep.analysis.questions import Question
+from optsweep.analysis.settings import family
 from optsweep.analysis.statistics import bootstrap_interval
-from optsweep.analysis.study import Study
+from optsweep.analysis.study import Setting, Study
 from optsweep.analysis.wording import interval, listing, number, short
 
 _CORNER = "linear1.weight[0,725]"
@@ -77,8 +79,29 @@ def _slowness(study: Study, question: Question, experiments: Sequence[str]) -> l
     return told
 
 
+def _ranking(study: Study, question: Question, experiments: Sequence[str]) -> list[str]:
+    if "performance_profile" not in question.figures:
+        return []
+    families: dict[str, list[Setting]] = {}
+    for name in experiments:
+        for one in study.settings_of(name):
+            if one.trained:
+                families.setdefault(family(one.facets), []).append(one)
+    tested = {}
+    for name, settings in families.items():
+        best = best_of(study, settings)
+        if best is not None:
+            tested[name] = score(study, best.cells, "test_accuracy").mean()
+    if len(tested) < 2:
+        return []
+    order = sorted(tested, key=lambda name: -tested[name])
+    told = [f"{name} {number(tested[name], 4)}" for name in order]
+    return [f"Each at its best setting, they end with a test accuracy of {listing(told)}."]
+
+
 FACTS: tuple[Callable[[Study, Question, Sequence[str]], list[str]], ...] = (
     _step_cost,
     _coupling,
     _slowness,
+    _ranking,
 )

@@ -43,7 +43,9 @@ def searches(study: Study, question: Question, experiments: Sequence[str]) -> Pi
         return None
     missing = len(everything) - len(trained)
     note = f" {missing} of {len(everything)} settings have no result." if missing else ""
-    caption = f"{kind}; a frame or ring marks the best. {seeds_told(study, trained)}{note}"
+    shown = "a frame marks the best mean" if len(keys) == 2 else "a ring marks the best mean"
+    bands = "" if len(keys) == 2 else f" {seeds_told(study, trained)}"
+    caption = f"{kind}; {shown}.{bands}{note}"
     return Picture(f"{question.id}_map", figure, caption)
 
 

@@ -51,10 +51,9 @@ def at_edge(best: Setting, settings: Sequence[Setting]) -> list[str]:
     edges = []
     for key in axes(settings):
         values: list[Any] = sorted({one.value(key) for one in settings} - {None})
-        # Nothing is below no weight decay and no momentum, or above the whole training set.
-        open_ends = [values[0]] * (values[0] > 0) + [values[-1]]
-        full = best.facets.get("num_train")
-        if best.value(key) in open_ends and not (key == "batch_size" and best.value(key) == full):
+        # Beyond these there is nothing: no decay, no momentum, one example, or all of them.
+        ends = {0, 1, best.facets.get("num_train")} if key == "batch_size" else {0}
+        if best.value(key) in {values[0], values[-1]} - ends:
             edges.append(key)
     return edges
 

@@ -105,8 +105,9 @@ def _row(
         row |= {f"{metric}_mean": found.mean, f"{metric}_std": seeds[metric].astype(float).std()}
         row |= {f"{metric}_low": found.low, f"{metric}_high": found.high}
     row |= {"baseline": baseline.label if baseline else "", **_difference(study, setting, baseline)}
-    seconds = study.cells.loc[list(setting.cells), "seconds"].astype(float).median()
-    return row | _target(study, question, setting) | {"seconds": seconds}
+    row |= _target(study, question, setting)
+    seconds = study.cells.loc[list(setting.cells), "seconds"].astype(float).dropna()
+    return row | {"seconds": seconds.median() if len(seconds) else math.nan}
 
 
 def _difference(study: Study, setting: Setting, baseline: Setting | None) -> dict[str, float]:

@@ -7,15 +7,18 @@ import sys
 from xml.etree import ElementTree
 
 import matplotlib.colors
+import numpy as np
 import pandas as pd
 import pytest
+from matplotlib.figure import Figure
+from PIL import Image
 from study_tree import config_of, curve, write_cell, write_experiment
 
 from optsweep.analysis import curves
 from optsweep.analysis.collect import collect_runs
 from optsweep.analysis.drawing import COLOURS, INK, ORDERED, styles
 from optsweep.analysis.figures import draw_question
-from optsweep.analysis.pictures import save
+from optsweep.analysis.pictures import Picture, save
 from optsweep.analysis.profile_figure import profile
 from optsweep.analysis.questions import assign
 
@@ -86,6 +89,19 @@ def test_files_and_the_part_of_a_page(tree, tmp_path):
     assert not re.search(r"#(?:0072b2|d55e00)", inline)
     for name in ("default", "gaussian"):
         assert f">{name}</text>" in inline
+
+
+def test_the_picture_keeps_the_colours_of_its_lines(tmp_path):
+    figure = Figure(figsize=(8, 4))
+    axes = figure.subplots()
+    for height, colour in enumerate(COLOURS):
+        axes.axhline(height, color=colour, lw=6)
+        axes.axhspan(height, height + 0.5, color=colour, alpha=0.18)
+    save(Picture("colours", figure, ""), tmp_path)
+    pixels = np.asarray(Image.open(tmp_path / "colours.png").convert("RGB")).reshape(-1, 3)
+    for colour in COLOURS:
+        wanted = [round(255 * part) for part in matplotlib.colors.to_rgb(colour)]
+        assert abs(pixels.astype(int) - wanted).max(axis=1).min() <= 3
 
 
 def test_files_do_not_change_from_one_time_to_the_next(tree, tmp_path):
