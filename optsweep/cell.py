@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import functools
 import inspect
 import math
@@ -114,7 +115,9 @@ def train_cell(plan: Plan, on_epoch: Callable[[Epoch], None] = lambda epoch: Non
         recorder.record(epoch.epoch, epoch.alive)
         on_epoch(epoch)
 
-    training = train(engine, dataset, config.seeds, plan.learning_rates, batch_size, told)
+    training = train(
+        engine, dataset, config.seeds, plan.learning_rates, batch_size, told, config.stopping
+    )
     result = _result(plan, training, engine.name)
     return Record(_history(config, training), result, recorder.rows)
 
@@ -189,6 +192,7 @@ def _result(plan: Plan, training: Training, engine: str) -> dict[str, Any]:
         "num_seeds": config.num_seeds,
         "objective": _objective(per_seed, "val" if config.dataset.val_size else "final_train"),
         "seconds": training.epochs[-1].seconds,
+        "stopped": dataclasses.asdict(training.stopped) if training.stopped else None,
         "device": _device_name(plan.device),
         "engine": engine,
         "num_threads": torch.get_num_threads(),

@@ -15,6 +15,7 @@ from typing import Any
 
 from optsweep.checks import InputError, as_text, choice, integer, known_keys, name, number
 from optsweep.dataset_config import DatasetConfig, dataset_config
+from optsweep.stopping import StoppingConfig, stopping_config
 
 # Widths of the report's networks: 784-128-56-10, "deeper" 784-128-56-32-10.
 # Depths beyond three go on with 32 units.
@@ -81,6 +82,7 @@ class Config:
     model: ModelConfig = ModelConfig()
     trainer: TrainerConfig = TrainerConfig()
     record: RecordConfig = RecordConfig()
+    stopping: StoppingConfig = field(default_factory=StoppingConfig)
     seed: int = 0
     num_seeds: int = 1
 
@@ -114,6 +116,7 @@ class Config:
             model=_model(values.get("model", {})),
             trainer=_trainer(values.get("trainer", {}), dataset.num_train_examples),
             record=_record(values.get("record", {})),
+            stopping=stopping_config(values.get("stopping", {}), dataset.val_size),
             seed=integer("seed", values.get("seed", 0), 0, 2**31 - 1),
             num_seeds=integer("num_seeds", values.get("num_seeds", 1), 1, 1000),
         )

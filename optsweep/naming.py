@@ -10,6 +10,7 @@ from typing import Any
 from optsweep.config import Config
 
 MAX_LABEL_LENGTH = 80
+_MAX_DIGITS = 9  # a search proposes values of seventeen; the hash tells these apart
 
 # Keys that say where the data come from or how fast the work goes, not what comes out.
 # The data's identity is in dataset.sha256.
@@ -33,6 +34,8 @@ def config_hash(config: Config) -> str:
     for group, keys in _IRRELEVANT.items():
         for key in keys:
             del values[group][key]
+    if not config.stopping:
+        del values["stopping"]  # a rule that asks for nothing is as good as none
     text = json.dumps(_numbers_alike(values), sort_keys=True, allow_nan=False)
     return hashlib.sha256(text.encode()).hexdigest()[:10]
 
@@ -86,8 +89,11 @@ def _pieces(config: Config) -> list[str]:
         pieces.append(f"val_{config.dataset.val_size}")
     if config.dataset.train_size:
         pieces.append(f"train_{config.dataset.train_size}")
-    if config.record != default.record:
-        pieces.append("recorded")
+    pieces += [
+        word
+        for name, word in (("record", "recorded"), ("stopping", "stopping"))
+        if getattr(config, name) != getattr(default, name)
+    ]
     if config.seeds != default.seeds:
         pieces.append(f"seeds_{config.seeds[0]}..{config.seeds[-1]}")
     return pieces
@@ -112,4 +118,7 @@ def _short(target: str) -> str:
 
 
 def _value(value: object) -> str:
-    return "_".join(map(str, value)) if isinstance(value, list) else str(value)
+    if isinstance(value, list):
+        return "_".join(map(str, value))
+    text = str(value)
+    return f"{value:.4g}" if isinstance(value, float) and len(text) > _MAX_DIGITS else text

@@ -12,6 +12,7 @@ import torch
 
 from optsweep.data import Dataset, epoch_orders
 from optsweep.engine import Engine, Scores
+from optsweep.stopping import NEVER, Stop, StoppingConfig, find_stop
 
 
 @dataclass(frozen=True)
@@ -41,10 +42,11 @@ class Epoch:
 
 @dataclass(frozen=True)
 class Training:
-    """A whole run: its epochs, and the final weights' scores on the training split."""
+    """A whole run: its epochs, the last weights' scores on the training split, an early end."""
 
     epochs: list[Epoch]
     final_train: Scores
+    stopped: Stop | None = None
 
 
 def train(
@@ -54,6 +56,7 @@ def train(
     learning_rates: np.ndarray,
     batch_size: int,
     on_epoch: Callable[[Epoch], None],
+    stopping: StoppingConfig = NEVER,
 ) -> Training:
     """Train a stack of seeds, epoch by epoch.
 
@@ -67,12 +70,14 @@ def train(
         learning_rates: (epochs, 1) or (epochs, steps of an epoch).
         batch_size: Examples of a step.
         on_epoch: Told of every epoch, the untrained network first.
+        stopping: When to end before the last epoch.
     """
     num_examples = len(dataset.train)
     steps_per_epoch = -(-num_examples // batch_size)
     seconds = 0.0
     alive = np.ones(len(seeds), dtype=bool)
     epochs: list[Epoch] = []
+    stopped: Stop | None = None
 
     def record(epoch: int, lr: float | None, scores: Scores) -> None:
         nonlocal alive
@@ -90,12 +95,22 @@ def train(
         scores = engine.train_epoch(orders, rates)
         seconds += time.perf_counter() - started
         record(epoch, float(rates[-1]), scores)
-        if not alive.any():
+        stopped = find_stop(stopping, _accuracies(epochs)) if epoch < len(learning_rates) else None
+        if stopped or not alive.any():
             break
     final_train = engine.evaluate(dataset.train)
     finite = epochs[-1].alive & np.isfinite(final_train.loss)
     epochs[-1] = dataclasses.replace(epochs[-1], alive=finite)
-    return Training(epochs, final_train)
+    return Training(epochs, final_train, stopped)
+
+
+def _accuracies(epochs: Sequence[Epoch]) -> list[float]:
+    """Mean validation accuracy after every epoch of training, a diverged seed counted as 0."""
+    return [
+        float(np.where(epoch.alive, epoch.val.accuracy, 0).mean())
+        for epoch in epochs[1:]
+        if epoch.val is not None
+    ]
 
 
 def _orders(

@@ -1,8 +1,11 @@
 """Fixtures that all tests share: configurations, and the small slice of real images."""
 
 import functools
+import os
 import shutil
 import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import hydra
@@ -81,3 +84,33 @@ def train_and_keep(monkeypatch):
         return record, engines[0].model
 
     return trained
+
+
+@pytest.fixture
+def start(tmp_path, data_root):
+    """`start(*arguments)`: the program on the slice, in an empty folder."""
+
+    def started(*arguments: str, module=("-m", "optsweep"), **environment: str) -> subprocess.Popen:
+        slice_arguments = ("dataset=slice", f"dataset.root={data_root}", "trainer.device=cpu")
+        return subprocess.Popen(
+            [sys.executable, *module, "--config-dir", TESTS / "conf", *slice_arguments, *arguments],
+            cwd=tmp_path,
+            env=os.environ | {"PYTHONPATH": str(TESTS.parent), "COLUMNS": "120"} | environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    return started
+
+
+@pytest.fixture
+def run(start):
+    """`run(*arguments)`: (exit code, standard output, standard error)."""
+
+    def ran(*arguments: str, **keywords) -> tuple[int, str, str]:
+        process = start(*arguments, **keywords)
+        output, errors = process.communicate()
+        return process.returncode, output, errors
+
+    return ran

@@ -15,36 +15,6 @@ TESTS = Path(__file__).resolve().parent
 REPORTED = "optsweep: error: "
 
 
-@pytest.fixture
-def start(tmp_path, data_root):
-    """`start(*arguments)`: the program on the slice, in an empty folder."""
-
-    def started(*arguments: str, module=("-m", "optsweep")) -> subprocess.Popen:
-        slice_arguments = ("dataset=slice", f"dataset.root={data_root}", "trainer.device=cpu")
-        return subprocess.Popen(
-            [sys.executable, *module, "--config-dir", TESTS / "conf", *slice_arguments, *arguments],
-            cwd=tmp_path,
-            env=os.environ | {"PYTHONPATH": str(TESTS.parent), "COLUMNS": "120"},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-
-    return started
-
-
-@pytest.fixture
-def run(start):
-    """`run(*arguments)`: (exit code, standard output, standard error)."""
-
-    def ran(*arguments: str, **keywords) -> tuple[int, str, str]:
-        process = start(*arguments, **keywords)
-        output, errors = process.communicate()
-        return process.returncode, output, errors
-
-    return ran
-
-
 def fill(path: Path) -> None:
     """Write until there is no room left."""
     with contextlib.suppress(OSError), path.open("wb", buffering=0) as file:

@@ -31,7 +31,7 @@ COMPANIONS = {
 
 def test_there_are_no_other_groups():
     folders = {path.name for path in config_dir().iterdir() if path.is_dir()}
-    assert folders - {"experiment", "search"} == set(GROUPS)
+    assert folders - {"experiment", "search", "hydra"} == set(GROUPS)
 
 
 @pytest.mark.parametrize(("group", "option"), OPTIONS)

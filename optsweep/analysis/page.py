@@ -18,6 +18,7 @@ from optsweep.analysis.comparisons import RULES
 from optsweep.analysis.drawing import COLOUR_NAMES, COLOURS, ORDERED
 from optsweep.analysis.pictures import Picture
 from optsweep.analysis.questions import Question
+from optsweep.analysis.search_report import SearchSection
 from optsweep.analysis.settings import family, phrase_value
 from optsweep.analysis.study import TRAINED, Study
 from optsweep.analysis.summary import best_per_optimizer, warnings
@@ -59,7 +60,9 @@ class Section:
     judgements: Sequence[Judgement]
 
 
-def render_page(study: Study, sections: Sequence[Section]) -> str:
+def render_page(
+    study: Study, sections: Sequence[Section], searches: Sequence[SearchSection] = ()
+) -> str:
     """The page as HTML text. Whatever came from a configuration is escaped."""
     judgements = [each for section in sections for each in section.judgements]
     best = best_per_optimizer(study)
@@ -76,6 +79,8 @@ def render_page(study: Study, sections: Sequence[Section]) -> str:
     return environment.get_template("page.html").render(
         study=study,
         sections=[_shown(section) for section in sections],
+        searches=searches,
+        markup=Markup,
         counts=Counter(each.verdict for each in judgements),
         by_verdict={
             verdict: [each for each in judgements if each.verdict == verdict]
@@ -88,7 +93,7 @@ def render_page(study: Study, sections: Sequence[Section]) -> str:
         problems=_problems(study),
         cell_columns=[*_SETTINGS, *_SCORES, "seconds", "seeds", "status", "experiments", "cell"],
         word_columns=_WORDS,
-        cells=_cells(study),
+        cells=_cells(study, searches),
         rules={name: inspect.getdoc(rule) for name, rule in RULES.items()},
         colours=[(name, colour, dark[colour]) for colour, name in COLOUR_NAMES.items()],
     )
@@ -134,10 +139,13 @@ def _problems(study: Study) -> list[tuple[str, str, str]]:
     return [(str(cell), row["status"], row["reason"]) for cell, row in rows.iterrows()]
 
 
-def _cells(study: Study) -> list[list[tuple[str, object]]]:
+def _cells(study: Study, searches: Sequence[SearchSection]) -> list[list[tuple[str, object]]]:
     """Every row of the table of all cells: what each column shows, and what it is sorted by."""
     means = study.seeds.groupby("cell")[list(_SCORES.values())].mean().T.to_dict()
     experiments = study.members.groupby("cell")["experiment"].agg(list).to_dict()
+    for search in searches:
+        for cell in search.cells:
+            experiments.setdefault(cell, []).append(f"search {search.name}")
     chosen = study.members.set_index("cell")["settings"].to_dict()
     rows = []
     for cell, row in study.cells.iterrows():

@@ -15,6 +15,8 @@ from optsweep.analysis.machine import measure_machine
 from optsweep.analysis.page import Section, render_page
 from optsweep.analysis.pictures import Picture, save
 from optsweep.analysis.questions import Question, assign
+from optsweep.analysis.search_report import search_section
+from optsweep.analysis.searches import find_searches
 from optsweep.analysis.study import Study
 from optsweep.analysis.tables import setting_table, write_tables
 from optsweep.analysis.wording import count
@@ -54,8 +56,11 @@ def write_report(runs: Path, out: Path, say: Callable[[str], None] = lambda line
         sections.append(_section(study, question, names, own, out))
         made = sections[-1]
         say(f"{question.id}: {len(made.tables)} tables, {len(made.pictures)} figures")
+    searches = [search_section(folder, out / "figures") for folder in find_searches(runs)]
+    for search in searches:
+        say(f"search {search.name}: {len(search.pictures)} figures")
     page = out / "index.html"
-    write_atomically(page, render_page(study, sections))
+    write_atomically(page, render_page(study, sections, searches))
     return page
 
 

@@ -35,6 +35,16 @@ def parse_overrides(text: str) -> Settings:
     return settings
 
 
+def in_words(overrides: str) -> str:
+    """Overrides as a user would say them.
+
+    >>> in_words("optimizer=sgd optimizer.weight_decay=1e-3")
+    'sgd, weight decay 0.001'
+    """
+    chosen = parse_overrides(overrides)
+    return label(chosen, list(chosen))
+
+
 def parse_value(text: str) -> Any:
     """A value as Hydra reads it: number, truth value, null, list (as a tuple) or text.
 
@@ -83,7 +93,7 @@ def phrase_value(value: Any) -> str:
     if isinstance(value, (list, tuple)):
         return "(" + ", ".join(phrase_value(item) for item in value) + ")" if value else "none"
     if isinstance(value, float):
-        return re.sub(r"e([-+])0+", r"e\1", f"{value:g}")
+        return re.sub(r"e([-+])0+", r"e\1", f"{value:.4g}")
     return str(value).replace("_", " ")
 
 

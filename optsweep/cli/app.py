@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
+from hydra.core.plugins import Plugins
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
@@ -17,6 +18,7 @@ from optsweep import naming, runs
 from optsweep.cli import composition
 from optsweep.cli.mistakes import MISTAKES, exit_with, is_mistake
 from optsweep.cli.overrides import rewrite
+from optsweep.cli.search import SearchSweeper
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -36,6 +38,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     try:
         given = sys.argv[1:] if arguments is None else list(arguments)
         sys.argv[1:] = rewrite(given, composition.config_dir())
+        Plugins.instance().register(SearchSweeper)
         _hydra_main()
     except KeyboardInterrupt:
         print("optsweep: interrupted; the same command continues", file=sys.stderr)

@@ -133,3 +133,9 @@ def _with_values(composed: DictConfig, values: Sequence[Override]) -> DictConfig
     for override in values:
         OmegaConf.update(cell, override.key_or_group, override.value(), merge=True)
     return cell
+
+
+def split_override(override: str) -> tuple[str, str]:
+    """Key and value of `key=value`."""
+    key, _, value = override.partition("=")
+    return key, value

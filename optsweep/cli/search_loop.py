@@ -1,0 +1,232 @@
+"""The loop of a search over its trials, and the cells on fresh seeds at its end.
+
+`hydra-optuna-sweeper` brings the samplers' configurations and reads the ranges on the command
+line. The loop is ours, since that plugin's counts `n_trials` anew when a search continues,
+proposes the same points again, and leaves a killed process's trials running for ever.
+"""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from hydra.core.config_loader import ConfigLoader
+from hydra.core.utils import JobReturn
+from hydra.plugins.launcher import Launcher
+from hydra.utils import instantiate
+from omegaconf import DictConfig, OmegaConf
+from optuna.samplers import BaseSampler
+from optuna.study import Study
+from optuna.trial import Trial, TrialState
+
+from optsweep import naming, runs
+from optsweep.analysis.search_report import report_search
+from optsweep.checks import InputError, as_text, integer, number
+from optsweep.cli import composition
+from optsweep.cli.grids import split_override
+from optsweep.cli.search_space import as_overrides, flat, read_space, rewritten
+from optsweep.config import Config
+from optsweep.search.floors import median_floor
+from optsweep.search.sampling import SeededByTrial
+from optsweep.search.scores import objective, validation_accuracies
+from optsweep.search.space import Space
+from optsweep.search.storage import alone, copy_to_file, open_study, storage_url
+from optsweep.search.trials import Claims
+
+FINALS_FILE = "finals.csv"
+FINAL_COLUMNS = ("variant", "kind", "overrides", "cell")
+# What a final cell has of its own: fresh seeds, all training examples, no early end.
+_OF_FINALS = ("seed", "num_seeds", "dataset.val_size", "stopping.floor", "stopping.patience")
+_MAX_JOBS = 8  # trials at once if nobody says otherwise, for each learns from those before it
+# Settings that change nothing about what is found.
+_IRRELEVANT = ("name", "rerun", "trainer.num_threads", "dataset.root")
+
+
+class SearchLoop:
+    """One study, or one for each of several variants, and then its best cell on fresh seeds."""
+
+    def __init__(
+        self, settings: DictConfig, config: DictConfig, loader: ConfigLoader, launcher: Launcher
+    ) -> None:
+        """Prepare a search.
+
+        Args:
+            settings: The node `hydra.sweeper`; conf/hydra/sweeper/optuna.yaml explains its keys.
+            config: The composed configuration, with its node `hydra`.
+            loader: Composes cells.
+            launcher: Trains them.
+        """
+        self.settings = settings
+        self.config = config
+        self.loader = loader
+        self.launcher = launcher
+        self.sweep_dir = Path(str(config.hydra.sweep.dir))
+        self.folder = self.sweep_dir / str(config.name)
+        self.num_launched = 0
+
+    def run(self, arguments: list[str]) -> None:
+        """Search up to the total number of trials, then train what was found.
+
+        Raises:
+            InputError: If something about the search cannot be used.
+        """
+        settings = self.settings
+        integer("hydra.sweeper.n_trials", settings.n_trials, 1, 10**6)
+        if settings.n_jobs is not None:
+            integer("hydra.sweeper.n_jobs", settings.n_jobs, 1, 10**4)
+        for key in ("standard_errors", "stale_seconds"):
+            number(f"hydra.sweeper.{key}", settings[key])
+        url = storage_url(settings.storage, self.folder)
+        variants = list(settings.variants or [""])
+        spaces = [read_space(settings, [*rewritten(variant), *arguments]) for variant in variants]
+        for space in spaces:
+            self._check(space)
+        studies = []
+        for variant, space in zip(variants, spaces, strict=True):
+            print(f"\nsearch {self._study_name(variant)}: {settings.n_trials} trials", flush=True)
+            studies.append(self._search(url, self._study_name(variant), space))
+        with alone(url):  # of several processes, the first trains the finals, the others find them
+            rows = []
+            for variant, space, study in zip(variants, spaces, studies, strict=True):
+                rows += self._finals(variant, space, study)
+                copy_to_file(study, url, self.folder)
+            text = runs.to_csv(FINAL_COLUMNS, rows)
+            runs.write_atomically(self.folder / FINALS_FILE, text)
+            report_search(self.folder)
+
+    def _study_name(self, variant: str) -> str:
+        return f"{self.config.name}: {variant}" if variant else str(self.config.name)
+
+    def _compose(self, overrides: Sequence[str]) -> DictConfig:
+        return self.loader.load_sweep_config(self.config, list(overrides))
+
+    def _check(self, space: Space) -> None:
+        """Find out beforehand whether the cells at both ends of all ranges can be trained."""
+        for corner in space.corners():
+            config = composition.to_config(self._compose(as_overrides({**space.fixed, **corner})))
+            if not config.dataset.val_size:
+                raise InputError(
+                    "dataset.val_size=0: a search needs validation examples to choose by, for a "
+                    "choice by the test set would spoil it; give dataset.val_size=10000"
+                )
+            composition.plan(config)
+
+    def _search(self, url: str, name: str, space: Space) -> Study:
+        """Run trials of one study until it has its total, together with other processes."""
+        settings = self.settings
+        sampler = self._sampler(None)
+        if settings.sampler.seed is not None:
+            sampler = SeededByTrial(self._sampler, settings.sampler.seed)
+        study = open_study(url, name, sampler, self._identity(space))
+        claims = Claims(
+            study, settings.n_trials, settings.stale_seconds, lambda line: print(line, flush=True)
+        )
+        while trials := claims.take(self._num_jobs()):
+            with claims.running(trials):
+                self._run(study, space, trials, claims)
+        return study
+
+    def _run(self, study: Study, space: Space, trials: Sequence[Trial], claims: Claims) -> None:
+
+        margin = self.settings.stop_margin
+        floor = median_floor(study, margin) if margin is not None else []
+        jobs = []
+        for trial in trials:
+            chosen = space.suggest(trial)
+            told = " ".join(as_overrides(chosen))
+            print(f"\ntrial {trial.number}, {claims.total} in all: {told}", flush=True)
+            stop = [f"stopping.floor={as_text(floor)}"] if floor else []
+            jobs.append([*as_overrides({**space.fixed, **chosen}), *stop])
+        for trial, returned in zip(trials, self._launch(jobs), strict=True):
+            self._tell(study, trial, returned)
+
+    def _tell(self, study: Study, trial: Trial, returned: JobReturn) -> None:
+        """Give Optuna the accuracies of a cell that has been trained, and its objective."""
+        config, directory, result = self._result(returned)
+        trial.set_user_attr("cell", directory.name)
+        for epoch, accuracy in validation_accuracies(directory / runs.HISTORY_FILE):
+            trial.report(accuracy, epoch)
+        # What was saved by stopping early is told from these.
+        trial.set_user_attr("epochs", max(seed["epochs"] for seed in result["per_seed"]))
+        trial.set_user_attr("planned_epochs", config.trainer.epochs)
+        value = objective(result, self.settings.standard_errors)
+        if result["stopped"]:
+            study.tell(trial, state=TrialState.PRUNED, skip_if_finished=True)
+            print(f"stopped after epoch {result['stopped']['epoch']}: {value:.4f}", flush=True)
+        else:
+            study.tell(trial, value, skip_if_finished=True)
+            print(
+                f"objective {value:.4f}; best so far {study.best_value:.4f}, "
+                f"trial {study.best_trial.number}",
+                flush=True,
+            )
+
+    def _finals(self, variant: str, space: Space, study: Study) -> list[dict[str, str]]:
+        """Train the best cell, and what it is compared with, on fresh seeds and all examples."""
+        settings = self.settings
+        rows = [{"kind": "best", "overrides": " ".join(as_overrides(study.best_params))}]
+        rows += [{"kind": "baseline", "overrides": one} for one in settings.baselines or []]
+        own = [  # fresh seeds, and all training examples
+            f"seed={settings.final_seed}",
+            f"num_seeds={settings.final_num_seeds}",
+            "dataset.val_size=0",
+        ]
+        fixed = {key: value for key, value in space.fixed.items() if key not in _OF_FINALS}
+        jobs = []
+        for row in rows:
+            chosen = dict(split_override(each) for each in rewritten(row["overrides"]))
+            print(f"\n{row['kind']} on fresh seeds: {variant} {row['overrides']}", flush=True)
+            jobs.append([*as_overrides({**fixed, **chosen}), *own])
+        for row, returned in zip(rows, self._launch(jobs), strict=True):
+            _, directory, _ = self._result(returned)
+            row |= {"variant": variant, "cell": directory.name}
+        return rows
+
+    def _launch(self, jobs: Sequence[Sequence[str]]) -> Sequence[JobReturn]:
+        """Have Hydra's launcher train cells; what one raises is raised here."""
+        returned = self.launcher.launch(jobs, initial_job_idx=self.num_launched)
+        self.num_launched += len(jobs)
+        return returned
+
+    def _result(self, returned: JobReturn) -> tuple[Config, Path, dict[str, Any]]:
+        """A cell, its directory and its result; raises what the job raised."""
+        _ = returned.return_value
+        assert isinstance(returned.cfg, DictConfig)
+        config = composition.to_config(returned.cfg)
+        directory = self.sweep_dir / composition.CELLS_FOLDER / naming.cell_name(config)
+        result = runs.read_result(directory)
+        if result is None:
+            raise InputError(f"{directory}: the cell was trained, but its result is not here")
+        return config, directory, result
+
+    def _identity(self, space: Space) -> dict[str, Any]:
+        """Everything that makes this search this one, flat and as plain data."""
+        composed = self._compose(as_overrides(space.fixed))
+        values: Any = OmegaConf.to_container(composed, resolve=True)
+        values.pop("hydra")
+        told = {key: value for key, value in flat(values) if key not in _IRRELEVANT}
+        told |= {f"range of {key}": value for key, value in space.to_mapping().items()}
+        return told | {"hydra.sweeper.standard_errors": float(self.settings.standard_errors)}
+
+    def _sampler(self, seed: int | None) -> BaseSampler:
+        target = str(self.settings.sampler._target_)
+        if target.endswith("GridSampler"):
+            raise InputError("hydra/sweeper/sampler=grid: for a grid, use --multirun with lists")
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # Optuna's word that an option is experimental
+            return instantiate(
+                {**self.settings.sampler, "seed": seed},
+                _execution_whitelist_=("hydra_plugins.hydra_optuna_sweeper.*", "optuna.samplers.*"),
+            )
+
+    def _num_jobs(self) -> int:
+        """Trials at once: as many as the launcher runs side by side, up to a limit."""
+        if self.settings.n_jobs is not None:
+            return self.settings.n_jobs
+        launcher = self.config.hydra.launcher
+        wanted = launcher.get("n_jobs") or launcher.get("array_parallelism") or 1
+        side_by_side = wanted if wanted > 0 else os.cpu_count() or 1
+        return min(side_by_side, _MAX_JOBS)

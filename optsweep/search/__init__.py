@@ -1,0 +1,1 @@
+"""Searches: Optuna studies that several processes share. It knows neither Hydra nor torch."""

@@ -1,0 +1,135 @@
+"""Where a search is kept: an Optuna study in SQLite or PostgreSQL, opened without a race."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import zlib
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import filelock
+import optuna
+import sqlalchemy
+from optuna.samplers import BaseSampler
+from optuna.storages import RDBStorage
+from optuna.study import Study
+from sqlalchemy.engine import URL, make_url
+from sqlalchemy.exc import ArgumentError, SQLAlchemyError
+
+from optsweep.checks import InputError, as_text
+
+FILE = "study.db"
+_SETTINGS = "settings"  # user attribute that tells what a study searches
+
+
+def storage_url(given: str | None, folder: Path) -> str:
+    """The URL of the storage: the one given, or a SQLite file in the search's folder.
+
+    Raises:
+        InputError: If it is not the URL of a database.
+    """
+    if given is None:
+        return sqlite_url(folder)
+    try:
+        make_url(given)
+    except (ArgumentError, ValueError) as error:
+        raise InputError(
+            f"hydra.sweeper.storage={given}: expected a database's URL such as "
+            "postgresql+psycopg://user@host/database"
+        ) from error
+    return given
+
+
+def sqlite_url(folder: Path) -> str:
+    """The URL of the file in a search's folder."""
+    return f"sqlite:///{folder / FILE}"
+
+
+def open_study(url: str, name: str, sampler: BaseSampler, settings: Mapping[str, Any]) -> Study:
+    """Open a study, or make it if it is not there; as many processes as like may do so at once.
+
+    Args:
+        url: Of the storage.
+        name: Of the study.
+        sampler: What proposes its trials.
+        settings: What it searches, as plain data; the same as when it was begun.
+
+    Raises:
+        InputError: If the storage cannot be used, or the study searches something else.
+    """
+    try:
+        with alone(url):
+            storage = RDBStorage(url)
+            study = optuna.create_study(
+                study_name=name,
+                storage=storage,
+                sampler=sampler,
+                direction="maximize",
+                load_if_exists=True,
+            )
+            known = study.user_attrs.get(_SETTINGS)
+            if known is None:
+                study.set_user_attr(_SETTINGS, dict(settings))
+    except ModuleNotFoundError as error:
+        raise InputError(
+            f"hydra.sweeper.storage={_shown(url)}: {error}; for PostgreSQL: "
+            "pip install 'optsweep[postgresql]'"
+        ) from error
+    except (SQLAlchemyError, optuna.exceptions.StorageInternalError) as error:
+        reason = str(error.__cause__ or error).strip().partition("\n")[0]
+        raise InputError(f"the storage {_shown(url)} cannot be used: {reason}") from error
+    if known is not None:
+        _check_same(name, known, json.loads(json.dumps(dict(settings))))
+    return study
+
+
+@contextlib.contextmanager
+def alone(url: str) -> Iterator[None]:
+    """Keep other processes that share the storage out for as long as this lasts."""
+    parsed = make_url(url)
+    if parsed.get_backend_name() == "sqlite" and parsed.database:
+        Path(parsed.database).parent.mkdir(parents=True, exist_ok=True)
+        with filelock.FileLock(f"{parsed.database}.lock"):
+            yield
+    elif parsed.get_backend_name() == "postgresql":
+        with _advisory_lock(parsed):
+            yield
+    else:
+        yield
+
+
+def copy_to_file(study: Study, url: str, folder: Path) -> None:
+    """Leave a copy of a study from a server in the search's folder."""
+    if make_url(url).get_backend_name() == "sqlite":
+        return
+    target = sqlite_url(folder)
+    with alone(target):
+        with contextlib.suppress(KeyError):
+            optuna.delete_study(study_name=study.study_name, storage=target)
+        optuna.copy_study(from_study_name=study.study_name, from_storage=url, to_storage=target)
+
+
+@contextlib.contextmanager
+def _advisory_lock(url: URL) -> Iterator[None]:
+    """PostgreSQL's own lock, which it takes back from a process that dies."""
+    engine = sqlalchemy.create_engine(url, poolclass=sqlalchemy.NullPool)
+    with engine.connect() as connection:
+        key = zlib.crc32(b"optsweep")
+        connection.execute(sqlalchemy.select(sqlalchemy.func.pg_advisory_lock(key)))
+        yield
+
+
+def _check_same(name: str, known: Mapping[str, Any], settings: Mapping[str, Any]) -> None:
+    for key in sorted({*known, *settings}):
+        if known.get(key) != settings.get(key):
+            before, now = (as_text(each.get(key, "nothing")) for each in (known, settings))
+            raise InputError(
+                f"the search {name} was begun with {key}: {before}, not {now}; "
+                "give another one a name of its own: name=NAME"
+            )
+
+
+def _shown(url: str) -> str:
+    return make_url(url).render_as_string(hide_password=True)

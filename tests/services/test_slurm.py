@@ -1,0 +1,91 @@
+"""Sweeps and searches as jobs of a real Slurm, one node wide."""
+
+import os
+import subprocess
+import time
+
+import pytest
+
+from optsweep import runs
+
+pytestmark = pytest.mark.slurm
+
+# One core each, so that two cells run at once on the test's node.
+SLURM = (
+    "--multirun",
+    "hydra/launcher=submitit_slurm",
+    "hydra.launcher.cpus_per_task=1",
+    "hydra.launcher.mem_gb=2",
+    "trainer.num_threads=1",
+)
+
+
+def squeue(environment) -> list[tuple[str, str]]:
+    told = subprocess.run(
+        ["squeue", "-h", "-r", "-o", "%i %T"],
+        env=os.environ | environment,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return [tuple(line.split()) for line in told.stdout.splitlines()]
+
+
+def finished(folder) -> list[str]:
+    cells = folder / "multirun" / "cells"
+    return sorted(cell.name for cell in cells.iterdir() if runs.read_result(cell))
+
+
+def test_a_grid_runs_as_an_array_of_jobs(run, slurm, tmp_path):
+    grid = (*SLURM, "init=default,gaussian,xavier", "trainer.epochs=1")
+    code, output, errors = run(*grid, **slurm)
+    assert (code, errors) == (0, "")
+    assert len(finished(tmp_path)) == 3
+    assert "3 cells" in output
+    logs = list((tmp_path / "multirun" / ".submitit").rglob("*_result.pkl"))
+    assert len(logs) == 3  # it was Slurm that ran them
+
+    results = [path.stat().st_mtime_ns for path in (tmp_path / "multirun").rglob("result.json")]
+    assert run(*grid, **slurm)[0] == 0
+    again = [path.stat().st_mtime_ns for path in (tmp_path / "multirun").rglob("result.json")]
+    assert again == results  # found done
+
+
+def test_a_sweep_whose_jobs_are_cancelled_ends_and_continues(start, run, slurm, tmp_path):
+    grid = (*SLURM, "init=default,gaussian", "trainer.epochs=1,4000")
+    process = start(*grid, **slurm)
+    deadline = time.monotonic() + 240
+    while True:  # the two short cells are done, a long one runs
+        assert time.monotonic() < deadline
+        assert process.poll() is None
+        done = finished(tmp_path) if (tmp_path / "multirun" / "cells").exists() else []
+        if len(done) == 2 and any(state == "RUNNING" for _, state in squeue(slurm)):
+            break
+        time.sleep(0.5)
+    subprocess.run(["scancel", "-u", "root"], env=os.environ | slurm, check=True)
+    _, errors = process.communicate(timeout=240)  # it does not wait for ever
+    assert process.returncode == 2
+    assert "cancelled" in errors
+    assert errors.count("\n") == 1
+    assert finished(tmp_path) == done
+
+    code, _, errors = run(*SLURM, "init=default,gaussian", "trainer.epochs=1", **slurm)
+    assert (code, errors) == (0, "")
+    assert finished(tmp_path) == done
+
+
+def test_a_search_runs_its_trials_as_jobs(run, slurm, tmp_path):
+    code, output, errors = run(
+        *SLURM,
+        "search=weight_decay",
+        "hydra.sweeper.n_trials=4",
+        "hydra.sweeper.n_jobs=2",
+        "hydra.sweeper.final_num_seeds=2",
+        "dataset.val_size=200",
+        "trainer.epochs=1",
+        "num_seeds=1",
+        **slurm,
+    )
+    assert (code, errors) == (0, "")
+    assert "Of 4 trials, trial" in output
+    assert len(finished(tmp_path)) == 4 + 3
