@@ -82,7 +82,7 @@ def write_tables(table: pd.DataFrame, stem: Path, mark: str = "") -> None:
     # with_suffix would take a dot in an experiment's name for a suffix.
     for suffix, text in (
         ("csv", table.to_csv(index=False, lineterminator="\n")),
-        ("md", _markdown(shown, mark)),
+        ("md", markdown(shown, mark)),
         ("tex", _latex(shown, mark)),
     ):
         write_atomically(stem.with_name(f"{stem.name}.{suffix}"), text)
@@ -148,7 +148,15 @@ def _intervals(table: pd.DataFrame, column: str, sign: str = "") -> list[str]:
     return [interval(*pair, 4, sign) for pair in limits]
 
 
-def _markdown(shown: pd.DataFrame, mark: str) -> str:
+def markdown(shown: pd.DataFrame, mark: str = "") -> str:
+    """A table of text as Markdown, below a line that says what it holds.
+
+    >>> print(markdown(pd.DataFrame({"setting": ["default"], "seeds": ["10"]})))
+    | setting | seeds |
+    | --- | ---: |
+    | default | 10 |
+    <BLANKLINE>
+    """
     rows = [list(shown.columns), ["---"] + ["---:"] * (len(shown.columns) - 1)]
     rows += [[_one_line(text).replace("|", r"\|") for text in row] for row in shown.to_numpy()]
     lines = ["| " + " | ".join(row) + " |" for row in rows]
