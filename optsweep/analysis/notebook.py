@@ -33,6 +33,10 @@ from optsweep.analysis.wording import count, interval, number
 from optsweep.checks import InputError
 
 _MAX_ROWS = 8  # of a search, no more than its best are shown
+_UNBROKEN = re.compile(" (±|…) ")
+# The page of the report has these as well.
+_LEFT_OUT = ["steps to target", "seconds"]
+_DIFFERENCES = ["difference", "its interval", "Holm's p"]  # of a search, which only chooses
 _MAX_NAMED = 12  # of the cells without a result
 
 
@@ -171,20 +175,20 @@ def _show(picture: Picture | None, name: str) -> None:
 def _table(shown: pd.DataFrame) -> str:
     """A table of text as Markdown, without the columns in which nothing is known."""
     known = shown.loc[:, (shown != "–").any()]
-    return markdown(known.map(lambda text: escaped(text).replace(" ± ", "&#160;±&#160;")))
+    return markdown(known.map(lambda text: _UNBROKEN.sub(r"&#160;\1&#160;", escaped(text))))
 
 
 def _settings(study: Study, experiment: str, table: pd.DataFrame) -> str:
     """The table of an experiment; of a search with many settings the best ones."""
     if not is_search(study.settings_of(experiment)):
-        return f"**{escaped(experiment)}**:\n\n{_table(readable(table))}"
+        return f"**{escaped(experiment)}**:\n\n{_table(readable(table).drop(columns=_LEFT_OUT))}"
     told = f"**{escaped(experiment)}**, a search on validation images"
     if len(table) > _MAX_ROWS:
         told += f", its best {_MAX_ROWS} of {len(table)} settings"
         absent = (~table["status"].isin(TRAINED)).sum()
         told += f" ({absent} without a result)" if absent else ""
     best = table.sort_values("val_accuracy_mean", ascending=False).head(_MAX_ROWS)
-    shown = readable(best)
+    shown = readable(best).drop(columns=[*_LEFT_OUT, *_DIFFERENCES])
     shown.insert(2, "validation", [number(mean, 4) for mean in best["val_accuracy_mean"]])
     return f"{told}:\n\n{_table(shown)}"
 
