@@ -32,8 +32,10 @@ def execute(tmp_path, monkeypatch):
         folder = tmp_path / "notebooks"
         folder.mkdir()
         notebook = nbformat.read(NOTEBOOKS / f"{name}.ipynb", as_version=4)
+        # Workers of xdist share the cores, so that a kernel may be long in starting.
+        patience = {"timeout": 600, "startup_timeout": 300}
         where = {"metadata": {"path": str(folder)}}
-        NotebookClient(notebook, timeout=300, kernel_name="python3", resources=where).execute()
+        NotebookClient(notebook, kernel_name="python3", resources=where, **patience).execute()
         return notebook
 
     return executed
