@@ -26,7 +26,8 @@ class EpochDisplay:
         self.num_epochs = num_epochs
         self.started = time.perf_counter()
         self.bar: Progress | None = None
-        if console.is_terminal:
+        # FORCE_COLOR, which Jupyter and CI set, makes rich take any file for a terminal.
+        if console.is_terminal and console.file.isatty():
             self.bar = Progress(
                 TextColumn("epoch"),
                 MofNCompleteColumn(),

@@ -8,17 +8,16 @@ import subprocess
 import sys
 from pathlib import Path
 
-import hydra
 import pytest
 import torch
 
 import optsweep.cell
 from optsweep.cell import plan_cell, train_cell
-from optsweep.cli.composition import config_dir, to_config
-from optsweep.cli.overrides import rewrite
+from optsweep.cli import composition
 from optsweep.config import Config
 
 TESTS = Path(__file__).resolve().parent
+SEARCH_PATH = f"hydra.searchpath=[file://{TESTS / 'conf'}]"
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -50,13 +49,16 @@ def compose():
 
     @functools.cache
     def composed(*overrides: str) -> Config:
-        search_path = f"hydra.searchpath=[file://{TESTS / 'conf'}]"
-        with hydra.initialize_config_dir(str(config_dir())):
-            return to_config(
-                hydra.compose("config", [search_path, *rewrite(list(overrides), config_dir())])
-            )
+        return composition.compose(SEARCH_PATH, *overrides)
 
     return composed
+
+
+@pytest.fixture(scope="session")
+def slice_settings(data_root) -> list[str]:
+    """What a command line needs to train on the slice, with one thread."""
+    on_cpu = ["trainer.device=cpu", "trainer.num_threads=1"]
+    return [SEARCH_PATH, "dataset=slice", f"dataset.root={data_root}", *on_cpu]
 
 
 @pytest.fixture(scope="session")

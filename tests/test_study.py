@@ -30,19 +30,12 @@ sys.exit(main())
 
 
 @pytest.fixture
-def start(tmp_path, data_root):
+def start(tmp_path, slice_settings):
     """`start(*arguments, set=[...])`: the program, in an empty folder."""
 
     def started(*arguments: str, settings=()) -> subprocess.Popen:
-        of_slice = [
-            f"hydra.searchpath=[file://{TESTS / 'conf'}]",
-            "dataset=slice",
-            f"dataset.root={data_root}",
-            "trainer.device=cpu",
-            "trainer.num_threads=1",
-        ]
         return subprocess.Popen(
-            [sys.executable, "-c", PROGRAM, *arguments, "--set", *of_slice, *settings],
+            [sys.executable, "-c", PROGRAM, *arguments, "--set", *slice_settings, *settings],
             cwd=tmp_path,
             env=os.environ | {"PYTHONPATH": str(TESTS.parent), "COLUMNS": "120"},
             stdout=subprocess.PIPE,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections import Counter
 from collections.abc import Sequence
 
 import pandas as pd
@@ -14,7 +13,7 @@ from optsweep.analysis.grids import at_edge, best_of, chosen_by, is_search
 from optsweep.analysis.measures import score
 from optsweep.analysis.questions import Question
 from optsweep.analysis.study import TRAINED, Setting, Study
-from optsweep.analysis.verdicts import CONTRADICTED, HOLDS, MISSING, UNDECIDED
+from optsweep.analysis.verdicts import tally
 from optsweep.analysis.wording import count, listing, number, short
 
 _MAX_NAMES = 4
@@ -173,15 +172,8 @@ def _search(study: Study, experiment: str, settings: Sequence[Setting]) -> list[
 def _claims(judgements: Sequence[Judgement]) -> list[str]:
     if not judgements:
         return []
-    counts = Counter(each.verdict for each in judgements)
-    verbs = {
-        HOLDS: ("holds", "hold"),
-        CONTRADICTED: ("is contradicted", "are contradicted"),
-        UNDECIDED: ("stays undecided", "stay undecided"),
-        MISSING: ("lacks its runs", "lack their runs"),
-    }
-    told = [f"{counts[v]} {verbs[v][counts[v] > 1]}" for v in verbs if counts[v]]
-    return [f"Of {count(len(judgements), 'claim')}, {listing(told)}."]
+    told = tally([each.verdict for each in judgements])
+    return [f"Of {count(len(judgements), 'claim')}, {told}."]
 
 
 def _mean(row: pd.Series) -> str:

@@ -33,6 +33,11 @@ _COLUMNS = (
     runs.HISTORY_COLUMNS,
     runs.GRADIENT_COLUMNS,
 )
+_MEMBER_COLUMNS = ["experiment", "cell", "label", "settings"]
+_CELL_COLUMNS = [
+    *("seconds", "device", "engine", "num_threads", "objective", "num_seeds", "num_diverged"),
+    *("status", "reason", "facets"),
+]
 
 
 def collect_runs(folder: Path, on_cell: Callable[[int, int], None] = lambda *_: None) -> Study:
@@ -69,6 +74,15 @@ def collect_runs(folder: Path, on_cell: Callable[[int, int], None] = lambda *_: 
     return Study(folder, _quick(folder), indexed, seeds, history, members, gradients)
 
 
+def empty_study(folder: Path) -> Study:
+    """What a folder without runs holds: the same tables, without rows."""
+    tables = [pd.DataFrame(columns=[*columns, "cell"]) for columns in _COLUMNS]
+    seeds, history, gradients = tables
+    members = pd.DataFrame(columns=_MEMBER_COLUMNS)
+    cells = pd.DataFrame(columns=_CELL_COLUMNS, index=pd.Index([], name="cell"))
+    return Study(folder, None, cells, seeds, history, members, gradients)
+
+
 def _read_members(folder: Path) -> pd.DataFrame:
     rows: list[dict[str, Any]] = []
     for path in sorted(folder.glob(f"*/{EXPERIMENT_FILE}")):
@@ -82,7 +96,7 @@ def _read_members(folder: Path) -> pd.DataFrame:
             {"experiment": path.parent.name, "cell": cell, "label": label, "settings": each}
             for cell, label, each in zip(listed["cell"], labels, chosen, strict=True)
         ]
-    members = pd.DataFrame(rows, columns=["experiment", "cell", "label", "settings"])
+    members = pd.DataFrame(rows, columns=_MEMBER_COLUMNS)
     return members.drop_duplicates(["experiment", "cell"], ignore_index=True)
 
 
@@ -97,9 +111,7 @@ def _labels(experiment: str, cells: list[str], chosen: list[settings.Settings]) 
 
 def _read_cell(directory: Path) -> tuple[dict[str, Any], dict[str, pd.DataFrame]]:
     """What is known of a cell, and its tables; none unless it is trained."""
-    known: dict[str, Any] = dict.fromkeys(
-        ("seconds", "device", "engine", "num_threads", "objective", "num_seeds", "num_diverged")
-    )
+    known: dict[str, Any] = dict.fromkeys(_CELL_COLUMNS)
     known |= {"status": "missing", "reason": "not trained yet", "facets": {}}
     if not directory.is_dir():
         return known, {}

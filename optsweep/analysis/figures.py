@@ -17,6 +17,7 @@ _OF_EXPERIMENT: dict[str, Callable[[Study, Question, str], Picture | None]] = {
     "curves": curves,
     "schedules": schedules,
 }
+_WARNING = "#d55e00"
 Draw = Callable[[Study, Question, Sequence[str]], "Picture | None"]
 _OWN: dict[str, Draw] = {
     "loss_against_seconds": batch_figures.loss_against_seconds,
@@ -31,7 +32,7 @@ _OWN: dict[str, Draw] = {
 
 
 def draw_question(study: Study, question: Question, experiments: Sequence[str]) -> list[Picture]:
-    """All figures of a question for which there is something to draw."""
+    """All figures of a question for which there is something to draw, marked if they are quick."""
     searches = [name for name in experiments if is_search(study.settings_of(name))]
     others = [name for name in experiments if name not in searches]
     drawn: list[Picture | None] = []
@@ -48,4 +49,8 @@ def draw_question(study: Study, question: Question, experiments: Sequence[str]) 
                 grid_figures.searches(study, question, searches),
                 grid_figures.best_settings(study, question, searches),
             ]
-    return [picture for picture in drawn if picture]
+    pictures = [picture for picture in drawn if picture]
+    if study.quick is not None:
+        for picture in pictures:
+            picture.figure.suptitle("Quick settings", x=0.995, ha="right", color=_WARNING, size=9)
+    return pictures

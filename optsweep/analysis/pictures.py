@@ -43,15 +43,22 @@ def save(picture: Picture, folder: Path) -> str:
         picture.figure.set_layout_engine("none")  # done: the layout need not be found twice
         buffer = io.StringIO()
         picture.figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
-        pixels = io.BytesIO()
-        picture.figure.savefig(pixels, format="png")
-    # A third of the bytes; octrees keep a line's colour, which median cuts mix with its neighbours.
-    few = Image.open(pixels).convert("RGB").quantize(128, Image.Quantize.FASTOCTREE, dither=_NONE)
-    few.save(folder / f"{picture.name}.png", optimize=True)
+    (folder / f"{picture.name}.png").write_bytes(png(picture))
     text = re.sub(r' (?:d|x|y|points)="[^"]*"', _rounded, buffer.getvalue())
     text = re.sub(r"\s*\n\s*", "\n", text).replace("xlink:href", "href")
     write_atomically(folder / f"{picture.name}.svg", text)
     return inline(text, picture.name)
+
+
+def png(picture: Picture) -> bytes:
+    """A picture as the bytes of a PNG file of few colours."""
+    pixels, few = io.BytesIO(), io.BytesIO()
+    with style():
+        picture.figure.savefig(pixels, format="png")
+    # A third of the bytes; octrees keep a line's colour, which median cuts mix with its neighbours.
+    image = Image.open(pixels).convert("RGB").quantize(128, Image.Quantize.FASTOCTREE, dither=_NONE)
+    image.save(few, format="png", optimize=True)
+    return few.getvalue()
 
 
 def _rounded(attribute: re.Match[str]) -> str:

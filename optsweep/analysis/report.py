@@ -22,7 +22,6 @@ from optsweep.analysis.tables import setting_table, write_tables
 from optsweep.analysis.wording import count
 from optsweep.runs import write_atomically
 
-WARNING = "#d55e00"
 QUICK = "Quick settings: these numbers only show that everything runs."
 
 
@@ -84,8 +83,6 @@ def _section(
         write_tables(table, out / "tables" / experiment, QUICK if study.quick is not None else "")
     pictures: list[tuple[Picture, str]] = []
     for picture in draw_question(study, question, experiments):
-        if study.quick is not None:
-            picture.figure.suptitle("Quick settings", x=0.995, ha="right", color=WARNING, size=9)
         pictures.append((picture, save(picture, out / "figures")))
     paragraph = answer(study, question, tables, judgements)
     return Section(question, paragraph, pictures, tables, judgements)

@@ -149,7 +149,14 @@ def _intervals(table: pd.DataFrame, column: str, sign: str = "") -> list[str]:
 
 
 def markdown(shown: pd.DataFrame, mark: str = "") -> str:
-    """A table of texts in Markdown; `mark` is a line above it."""
+    """A table of text as Markdown, below a line that says what it holds.
+
+    >>> print(markdown(pd.DataFrame({"setting": ["default"], "seeds": ["10"]})))
+    | setting | seeds |
+    | --- | ---: |
+    | default | 10 |
+    <BLANKLINE>
+    """
     rows = [list(shown.columns), ["---"] + ["---:"] * (len(shown.columns) - 1)]
     rows += [[_one_line(text).replace("|", r"\|") for text in row] for row in shown.to_numpy()]
     lines = ["| " + " | ".join(row) + " |" for row in rows]

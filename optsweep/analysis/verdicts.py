@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -13,9 +14,16 @@ from optsweep.analysis.statistics import (
     bootstrap_interval,
     paired_differences,
 )
+from optsweep.analysis.wording import listing
 
 HOLDS, CONTRADICTED, UNDECIDED, MISSING = "holds", "contradicted", "undecided", "missing"
 VERDICTS = (HOLDS, CONTRADICTED, UNDECIDED, MISSING)
+_VERBS = {
+    HOLDS: ("holds", "hold"),
+    CONTRADICTED: ("is contradicted", "are contradicted"),
+    UNDECIDED: ("stays undecided", "stay undecided"),
+    MISSING: ("lacks its runs", "lack their runs"),
+}
 # With fewer, the bootstrap only repeats the values; the study promises five seeds a cell.
 MIN_VALUES = 5
 
@@ -112,6 +120,16 @@ def negated(finding: Finding) -> Finding:
 def side(holds: bool, contradicted: bool) -> str:
     """The verdict that one of two conditions gives."""
     return HOLDS if holds else CONTRADICTED if contradicted else UNDECIDED
+
+
+def tally(verdicts: Sequence[str]) -> str:
+    """How many claims have each verdict, as a sentence has it.
+
+    >>> tally([HOLDS, UNDECIDED, HOLDS])
+    '2 hold and 1 stays undecided'
+    """
+    counts = Counter(verdicts)
+    return listing([f"{counts[v]} {_VERBS[v][counts[v] > 1]}" for v in VERDICTS if counts[v]])
 
 
 def shared_confidence(comparisons: int) -> float:

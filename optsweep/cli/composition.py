@@ -5,10 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import hydra
 from omegaconf import DictConfig, OmegaConf
 
 from optsweep import naming, runs
 from optsweep.checks import InputError
+from optsweep.cli.overrides import rewrite
 from optsweep.config import Config
 
 if TYPE_CHECKING:
@@ -24,6 +26,20 @@ def config_dir() -> Path:
     """The folder of the configuration: in an installed package, or in a checkout."""
     package = Path(__file__).resolve().parent.parent
     return next(folder for folder in (package / "conf", package.parent / "conf") if folder.is_dir())
+
+
+def compose(*overrides: str) -> Config:
+    """The cell that `python -m optsweep OVERRIDES` would train, for programs and notebooks.
+
+    Raises:
+        InputError: If a key or a value cannot be used.
+        HydraException: If there is no such group, option or key.
+
+    >>> compose("optimizer=adam", "batch_size=512").trainer.batch_size
+    512
+    """
+    with hydra.initialize_config_dir(str(config_dir())):
+        return to_config(hydra.compose("config", rewrite(list(overrides), config_dir())))
 
 
 def to_config(composed: DictConfig) -> Config:
