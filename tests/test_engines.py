@@ -143,6 +143,23 @@ def test_a_seed_does_not_depend_on_its_stack(slice_config):
     assert [row for row in stack if row["seed"] == 1] == alone
 
 
+@pytest.mark.parametrize("batch_size", [1, 32, 100, 1000])
+@pytest.mark.parametrize("optimizer", ["sgd", "adam"])
+def test_history_does_not_depend_on_the_number_of_threads(slice_config, optimizer, batch_size):
+    """One thread a seed, two for each of two seeds, four for one: the same to the last digit."""
+    common = (f"optimizer={optimizer}", f"batch_size={batch_size}", "trainer.engine=numba")
+    before = torch.get_num_threads()
+    try:
+        alone = [
+            history(slice_config("seed=1", f"trainer.num_threads={threads}", *common))
+            for threads in (1, 2, 3, 4)
+        ]
+        stack = history(slice_config("num_seeds=2", "trainer.num_threads=4", *common))
+    finally:
+        torch.set_num_threads(before)
+    assert alone == [[row for row in stack if row["seed"] == 1]] * 4
+
+
 def test_a_diverged_seed_leaves_the_others_untouched(slice_config):
     config = slice_config("num_seeds=2", "trainer.engine=numba", "trainer.epochs=3")
     plan = plan_cell(config)
