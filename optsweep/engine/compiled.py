@@ -1,4 +1,4 @@
-"""The fast engine for CPUs: compiled epochs, one thread a seed."""
+"""The fast engine for CPUs: compiled epochs, one thread a seed, or a few where seeds are few."""
 
 from __future__ import annotations
 
@@ -15,16 +15,21 @@ from torch import Tensor
 
 from optsweep.data import Split
 from optsweep.engine import Scores
-from optsweep.engine.epochs import new_room, score, train_epoch
+from optsweep.engine.epochs import run_epoch
 from optsweep.engine.inputs import ROWS, aligned
 from optsweep.engine.passes import Network
 from optsweep.engine.rules import Rule
+from optsweep.engine.shares import new_room
 from optsweep.engine.team import SHARES, Member, new_team
 from optsweep.engine.updates import Parameters
 from optsweep.model import StackedMLP
 
 # Examples that one thread scores at a time.
 _EVALUATION_ROWS = 100 * ROWS
+# Threads meet at every step. With smaller batches they would do so every few microseconds, and
+# a meeting takes a thousand times as long whenever another program has one of the cores.
+_TEAM_BATCH_SIZE = 32
+_ALL_IN_ORDER = np.empty(0, np.int64)
 
 
 class CompiledEngine:
@@ -46,7 +51,7 @@ class CompiledEngine:
         self.train = train
         self.batch_size = batch_size
         self.num_steps = 0
-        inputs, rest, self.segments = _flatten(model, decay_biases_and_norms)
+        inputs, rest, self.segments = _flatten(model, decay_biases_and_norms, rule.layerwise > 0)
         self.inputs = [_parameters(weights, rule) for weights in inputs]
         self.rest = [_parameters(weights, rule) for weights in rest]
         self.num_seeds = len(inputs)
@@ -59,6 +64,8 @@ class CompiledEngine:
         )
         # Several threads train one seed only where there are no other seeds to give them to.
         self.team_size = max(1, min(num_threads // self.num_seeds, SHARES))
+        if batch_size < _TEAM_BATCH_SIZE:
+            self.team_size = 1
         self.blas = ThreadpoolController()
         # Moments of pixels that are always zero decay into subnormal numbers, which slow a
         # processor down and are far below what a weight can feel.
@@ -68,8 +75,7 @@ class CompiledEngine:
             num_threads, initializer=torch.set_flush_denormal, initargs=(True,)
         )
         # Have every loop compiled before the clock runs.
-        self._train(0, np.empty(0, np.int64), np.empty((0, 5), self.dtype), self._team(1)[0])
-        self._score(0, self.train, 0)
+        self._train(0, _ALL_IN_ORDER, np.empty((0, 5), self.dtype), self._team(1)[0])
 
     def train_epoch(self, orders: Tensor | None, learning_rates: np.ndarray) -> Scores:
         """See `Engine.train_epoch`."""
@@ -80,7 +86,7 @@ class CompiledEngine:
         futures = []
         with self._one_blas_thread():
             for seed in range(self.num_seeds):
-                order = np.empty(0, np.int64) if orders is None else orders[seed].numpy()
+                order = _ALL_IN_ORDER if orders is None else orders[seed].numpy()
                 team = self._team(self.team_size)
                 members = [
                     self.pool.submit(self._train, seed, order, table, member) for member in team
@@ -103,36 +109,44 @@ class CompiledEngine:
     def _train(
         self, seed: int, order: np.ndarray, table: np.ndarray, member: Member
     ) -> tuple[float, int]:
+        return self._run(seed, self.train, order, self.batch_size, table, member, learn=True)
+
+    def _score(self, seed: int, split: Split, start: int) -> tuple[float, int]:
+        rows = slice(start, start + _EVALUATION_ROWS)
+        part = Split(split.images[rows], split.labels[rows])
+        one_step = np.empty((1, 5), self.dtype)
+        member = self._team(1)[0]
+        return self._run(seed, part, _ALL_IN_ORDER, len(part), one_step, member, learn=False)
+
+    def _run(
+        self,
+        seed: int,
+        split: Split,
+        order: np.ndarray,
+        batch_size: int,
+        table: np.ndarray,
+        member: Member,
+        learn: bool,
+    ) -> tuple[float, int]:
         rest = self.rest[seed]
-        if member.rank > 0:
+        if member.rank > 0:  # no member changes what is copied before all have met
             rest = Parameters(*(part.copy() for part in rest))
-        return train_epoch(
-            self.train.images.numpy(),
-            self.train.labels.numpy(),
+        return run_epoch(
+            split.images.numpy(),
+            split.labels.numpy(),
             order,
-            self.batch_size,
+            batch_size,
             self.inputs[seed],
             rest,
             self.segments,
+            self.rule.layerwise,
             self.dtype.type(self.rule.l2),
             np.array(self.rule.constants, self.dtype),
             table,
             self.network,
             new_room(self.network, self.dtype),
             member,
-        )
-
-    def _score(self, seed: int, split: Split, start: int) -> tuple[float, int]:
-        return score(
-            split.images.numpy(),
-            split.labels.numpy(),
-            start,
-            min(start + _EVALUATION_ROWS, len(split)),
-            self.inputs[seed].weights,
-            self.rest[seed].weights,
-            self.network,
-            new_room(self.network, self.dtype),
-            self._team(1)[0],
+            learn,
         )
 
     def _team(self, size: int) -> list[Member]:
@@ -155,9 +169,11 @@ def _parameters(weights: np.ndarray, rule: Rule) -> Parameters:
 
 
 def _flatten(
-    model: StackedMLP, decay_biases_and_norms: bool
+    model: StackedMLP, decay_biases_and_norms: bool, layerwise: bool
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """The first layer's weights, all other parameters, and segments of these by weight decay.
+
+    If the rule is `layerwise`, every layer's weights, bias, scale and shift are a segment.
 
     Weights (S, in * out) and parameters (S, P) are in the order of the kernels, segments (K, 3).
     The model's tensors become views of both, so that they are one memory.
@@ -177,7 +193,7 @@ def _flatten(
         view = rest[:, offset:end].view(block.shape)
         views.append(view.transpose(1, 2) if block.ndim == 3 else view)
         decays = int(block.ndim == 3 or decay_biases_and_norms)
-        if segments and segments[-1][2] == decays:
+        if segments and segments[-1][2] == decays and not layerwise:
             segments[-1][1] = end
         else:
             segments.append([offset, end, decays])

@@ -139,7 +139,7 @@ def multiply_inputs(lists, num_rows, first_vector, last_vector, weight, width, o
     `weight` (in, width) and `out` (n, width) are flat.
     """
     out[: num_rows * width] = 0
-    step = last_vector - first_vector if num_rows == 1 else BLOCK // pack_width(weight)
+    step = BLOCK // pack_width(weight) if num_rows > 1 else last_vector - first_vector + 1
     for first in range(first_vector, last_vector, step):
         last = min(first + step, last_vector)
         for row in range(num_rows):

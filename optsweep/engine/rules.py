@@ -8,7 +8,8 @@ With gradient g (L2 weight decay added), every rule is one of
     w <- shrink w - (cm m + cg g) / (cv sqrt(v or u) + eps)
 
 where shrink, cm, cg, cv and eps may differ from step to step. A moment that a rule lacks is
-not stored. Each rule follows its class in `torch.optim`.
+not stored. Each rule follows its class in `torch.optim`. LARS and LAMB, whose steps depend on
+norms, are steps of their own in `engine.layerwise`; they have the same constants and table.
 """
 
 from __future__ import annotations
@@ -19,6 +20,8 @@ from typing import Any
 
 import numpy as np
 import torch
+
+from optsweep.optimizers import LAMB, LARS
 
 # (steps,) learning rates, (steps,) step numbers from 1 -> shrink, cm, cg, cv, eps
 Coefficients = Callable[[np.ndarray, np.ndarray], tuple[Any, ...]]
@@ -33,12 +36,14 @@ class Rule:
         moments: Whether m, v and u are kept.
         coefficients: The columns of the table.
         l2: Weight decay that is added to the gradient.
+        layerwise: 1 for LARS, 2 for LAMB, 0 for all others.
     """
 
     constants: tuple[float, float, float, float]
     moments: tuple[bool, bool, bool]
     coefficients: Coefficients
     l2: float = 0.0
+    layerwise: int = 0
 
     def table(self, rates: np.ndarray, steps_before: int) -> np.ndarray:
         """Coefficients (steps, 5) of the steps after `steps_before`, at learning `rates`."""
@@ -164,6 +169,31 @@ def _adagrad(eps: float = 1e-10, weight_decay: float = 0.0, lr_decay: float = 0.
     )
 
 
+def _lars(
+    momentum: float = 0.9, weight_decay: float = 0.0, trust_coefficient: float = 0.001
+) -> Rule:
+    return Rule(
+        constants=(momentum, trust_coefficient, 0, 0),
+        moments=(True, False, False),
+        coefficients=lambda lr, t: (1, 0, lr, 0, 0),
+        l2=weight_decay,
+        layerwise=1,
+    )
+
+
+def _lamb(
+    betas: tuple[float, float] = (0.9, 0.999), eps: float = 1e-6, weight_decay: float = 0.0
+) -> Rule:
+    beta1, beta2 = betas
+    return Rule(
+        constants=(beta1, 1 - beta1, beta2, 1 - beta2),
+        moments=(True, True, False),
+        coefficients=lambda lr, t: (1, 1 / (1 - beta1**t), lr, 1 / np.sqrt(1 - beta2**t), eps),
+        l2=weight_decay,
+        layerwise=2,
+    )
+
+
 _ADAM = ("betas", "eps", "amsgrad")
 # Optimizer -> its rule, and the settings besides lr and weight_decay that the rule knows.
 _RULES: dict[type, tuple[Callable[..., Rule | None], tuple[str, ...]]] = {
@@ -174,4 +204,6 @@ _RULES: dict[type, tuple[Callable[..., Rule | None], tuple[str, ...]]] = {
     torch.optim.RAdam: (_radam, ("betas", "eps")),
     torch.optim.RMSprop: (_rmsprop, ("alpha", "eps", "momentum")),
     torch.optim.Adagrad: (_adagrad, ("eps", "lr_decay")),
+    LARS: (_lars, ("momentum", "trust_coefficient")),
+    LAMB: (_lamb, ("betas", "eps")),
 }

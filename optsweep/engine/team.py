@@ -31,20 +31,23 @@ class Member(NamedTuple):
         rank: 0 is the one whose results count.
         size: Members of the team.
         arrived: (SHARES * line,) int64, how often each member has come to `meet`.
+        squares: (SHARES, 2), sums of squares that make up a norm of the first layer.
         sums: (2, SHARES, rows * width), what the shares add to the first layer's outputs.
     """
 
     rank: int
     size: int
     arrived: Any
+    squares: Any
     sums: Any
 
 
 def new_team(size: int, num_sums: int, dtype: np.dtype) -> list[Member]:
     """A team that has not met yet."""
     arrived = np.zeros(SHARES * _LINE, np.int64)
+    squares = np.zeros((SHARES, 2))
     sums = np.zeros((2, SHARES, num_sums), dtype)
-    return [Member(rank, size, arrived, sums) for rank in range(size)]
+    return [Member(rank, size, arrived, squares, sums) for rank in range(size)]
 
 
 @generated
