@@ -35,6 +35,8 @@ OPTIMIZERS = {
     "nadam": {"_target_": "torch.optim.NAdam", "lr": 1e-3, "weight_decay": 1e-3},
     "radam": {"_target_": "torch.optim.RAdam", "lr": 1e-3, "weight_decay": 1e-3},
     "rmsprop": {"_target_": "torch.optim.RMSprop", "lr": 1e-3, "weight_decay": 1e-3},
+    "lars": {"_target_": "optsweep.optimizers.LARS", "lr": 1.0, "weight_decay": 1e-3},
+    "lamb": {"_target_": "optsweep.optimizers.LAMB", "lr": 1e-3, "weight_decay": 1e-2},
     "adagrad": {"_target_": "torch.optim.Adagrad", "lr": 1e-2, "weight_decay": 1e-3},
 }
 # Few depths: the compiler takes some ten seconds for each.
@@ -123,7 +125,7 @@ def test_every_rule(train_split, default_dtype, optimizer, batch_size, precision
 @pytest.mark.parametrize("decay_all", [True, False])
 @pytest.mark.parametrize("batch_size", [1, 3, 32])
 @pytest.mark.parametrize("network", NETWORKS)
-@pytest.mark.parametrize("optimizer", ["sgd", "momentum", "adamw"])
+@pytest.mark.parametrize("optimizer", ["sgd", "momentum", "adamw", "lars", "lamb"])
 def test_every_network(train_split, optimizer, network, batch_size, decay_all):
     chosen = OPTIMIZERS[optimizer] | {"weight_decay": 0.01}
     engines = trained(
@@ -141,6 +143,23 @@ def test_a_seed_does_not_depend_on_its_stack(slice_config):
     stack = history(slice_config("num_seeds=3", "trainer.engine=numba", "trainer.epochs=2"))
     alone = history(slice_config("seed=1", "trainer.engine=numba", "trainer.epochs=2"))
     assert [row for row in stack if row["seed"] == 1] == alone
+
+
+@pytest.mark.parametrize("batch_size", [1, 32, 100, 1000])
+@pytest.mark.parametrize("optimizer", ["sgd", "adam", "lamb"])
+def test_history_does_not_depend_on_the_number_of_threads(slice_config, optimizer, batch_size):
+    """One thread a seed, two for each of two seeds, four for one: the same to the last digit."""
+    common = (f"optimizer={optimizer}", f"batch_size={batch_size}", "trainer.engine=numba")
+    before = torch.get_num_threads()
+    try:
+        alone = [
+            history(slice_config("seed=1", f"trainer.num_threads={threads}", *common))
+            for threads in (1, 2, 3, 4)
+        ]
+        stack = history(slice_config("num_seeds=2", "trainer.num_threads=4", *common))
+    finally:
+        torch.set_num_threads(before)
+    assert alone == [[row for row in stack if row["seed"] == 1]] * 4
 
 
 def test_a_diverged_seed_leaves_the_others_untouched(slice_config):
@@ -186,7 +205,7 @@ def test_code_from_the_cache_gives_what_fresh_code_gives(slice_config, tmp_path)
         ((), "numba"),
         (("trainer.engine=torch",), "torch"),
         (("optimizer=adamw",), "numba"),
-        (("optimizer=lars",), "torch (numba has no rule for these settings of LARS)"),
+        (("optimizer=lars",), "numba"),
         (
             ("optimizer=rmsprop", "momentum=0.9", "trainer.engine=numba"),
             "torch (numba has no rule for these settings of RMSprop)",

@@ -1,9 +1,10 @@
-"""The fast engine for CPUs: compiled epochs, one thread a seed."""
+"""The fast engine for CPUs: compiled epochs, one thread a seed, or a few where seeds are few."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager
 from typing import Any
 
 import numpy as np
@@ -14,12 +15,21 @@ from torch import Tensor
 
 from optsweep.data import Split
 from optsweep.engine import Scores
-from optsweep.engine.epochs import new_buffers, score, train_epoch
+from optsweep.engine.epochs import run_epoch
+from optsweep.engine.inputs import ROWS, aligned
+from optsweep.engine.passes import Network
 from optsweep.engine.rules import Rule
+from optsweep.engine.shares import new_room
+from optsweep.engine.team import SHARES, Member, new_team
+from optsweep.engine.updates import Parameters
 from optsweep.model import StackedMLP
 
-# Examples of one pass without gradients; larger ones leave the second-level cache.
-_EVALUATION_ROWS = 1000
+# Examples that one thread scores at a time.
+_EVALUATION_ROWS = 100 * ROWS
+# Threads meet at every step. With smaller batches they would do so every few microseconds, and
+# a meeting takes a thousand times as long whenever another program has one of the cores.
+_TEAM_BATCH_SIZE = 32
+_ALL_IN_ORDER = np.empty(0, np.int64)
 
 
 class CompiledEngine:
@@ -41,132 +51,149 @@ class CompiledEngine:
         self.train = train
         self.batch_size = batch_size
         self.num_steps = 0
-        self.weights, self.segments = _flatten(model, decay_biases_and_norms)
+        inputs, rest, self.segments = _flatten(model, decay_biases_and_norms, rule.layerwise > 0)
+        self.inputs = [_parameters(weights, rule) for weights in inputs]
+        self.rest = [_parameters(weights, rule) for weights in rest]
+        self.num_seeds = len(inputs)
+        self.dtype = inputs.dtype
         num_layers = len(model.weights)
-        self.network = (
+        self.network = Network(
             np.array([model.weights[0].shape[2], *(w.shape[1] for w in model.weights)]),
             np.array([layer in model.norms for layer in range(num_layers)]),
             model.norm_before_activation,
         )
-        self.gradient = np.zeros_like(self.weights)
-        self.moments = [np.zeros_like(self.weights) if kept else None for kept in rule.moments]
-        self.num_seeds = len(self.weights)
-        # Threads inside one product only pay where there is no second seed to give them to.
-        workers = min(num_threads, self.num_seeds)
-        self.blas_threads = 1
+        # Several threads train one seed only where there are no other seeds to give them to.
+        self.team_size = max(1, min(num_threads // self.num_seeds, SHARES))
+        if batch_size < _TEAM_BATCH_SIZE:
+            self.team_size = 1
         self.blas = ThreadpoolController()
         # Moments of pixels that are always zero decay into subnormal numbers, which slow a
         # processor down and are far below what a weight can feel.
         for kind in (np.float32, np.float64):
             np.finfo(kind)  # numpy looks for subnormal numbers once, and warns where there are none
         self.pool = ThreadPoolExecutor(
-            workers, initializer=torch.set_flush_denormal, initargs=(True,)
+            num_threads, initializer=torch.set_flush_denormal, initargs=(True,)
         )
-
-        self._compile()
-
-    def _compile(self) -> None:
-        """Have every loop compiled, by a step that leaves no trace, before the clock runs."""
-        sizes, norms, _ = self.network
-        dtype = self.weights.dtype
-        images, labels = self.train.images[:1].numpy(), self.train.labels[:1].numpy()
-        weights = self.weights[0].copy()
-        nothing = np.empty(0, dtype)
-        buffers = new_buffers(1, sizes, norms, dtype)
-        train_epoch(
-            images,
-            labels,
-            np.empty(0, np.int64),
-            1,
-            weights,
-            self.gradient[0],
-            tuple(nothing if kept is None else kept[0].copy() for kept in self.moments),
-            self.segments,
-            dtype.type(0),
-            False,
-            *self.network,
-            np.zeros(5, dtype),
-            np.zeros((1, 5), dtype),
-            buffers,
-        )
-        score(images, labels, 1, weights, *self.network, buffers)
+        # Have every loop compiled before the clock runs.
+        self._train(0, _ALL_IN_ORDER, np.empty((0, 5), self.dtype), self._team(1)[0])
 
     def train_epoch(self, orders: Tensor | None, learning_rates: np.ndarray) -> Scores:
         """See `Engine.train_epoch`."""
         steps = -(-len(self.train) // self.batch_size)
         rates = np.broadcast_to(learning_rates, steps)
-        dtype = self.weights.dtype
-        table = self.rule.table(rates, self.num_steps).astype(dtype)
+        table = self.rule.table(rates, self.num_steps).astype(self.dtype)
         self.num_steps += steps
-        constants = np.array(self.rule.constants, dtype)
-        images, labels = self.train.images.numpy(), self.train.labels.numpy()
-        nothing = np.empty(0, dtype)
-
-        def run(seed: int) -> tuple[float, int]:
-            moments = tuple(nothing if kept is None else kept[seed] for kept in self.moments)
-            order = np.empty(0, np.int64) if orders is None else orders[seed].numpy()
-            return train_epoch(
-                images,
-                labels,
-                order,
-                self.batch_size,
-                self.weights[seed],
-                self.gradient[seed],
-                moments,
-                self.segments,
-                dtype.type(self.rule.l2),
-                self.rule.decoupled != 0,
-                *self.network,
-                constants,
-                table,
-                self._buffers(self.batch_size),
-            )
-
-        return self._scores(run, len(self.train))
+        futures = []
+        with self._one_blas_thread():
+            for seed in range(self.num_seeds):
+                order = _ALL_IN_ORDER if orders is None else orders[seed].numpy()
+                team = self._team(self.team_size)
+                members = [
+                    self.pool.submit(self._train, seed, order, table, member) for member in team
+                ]
+                futures.append(members)
+            results = [[member.result() for member in members] for members in futures]
+        return _scores([members[0] for members in results], len(self.train))
 
     def evaluate(self, split: Split) -> Scores:
         """See `Engine.evaluate`."""
-        images, labels = split.images.numpy(), split.labels.numpy()
-        num_rows = min(_EVALUATION_ROWS, len(split))
+        starts = range(0, len(split), _EVALUATION_ROWS)
+        with self._one_blas_thread():
+            futures = [
+                [self.pool.submit(self._score, seed, split, start) for start in starts]
+                for seed in range(self.num_seeds)
+            ]
+            sums = [np.sum([part.result() for part in parts], axis=0) for parts in futures]
+        return _scores(sums, len(split))
 
-        def run(seed: int) -> tuple[float, int]:
-            buffers = self._buffers(num_rows)
-            return score(images, labels, num_rows, self.weights[seed], *self.network, buffers)
+    def _train(
+        self, seed: int, order: np.ndarray, table: np.ndarray, member: Member
+    ) -> tuple[float, int]:
+        return self._run(seed, self.train, order, self.batch_size, table, member, learn=True)
 
-        return self._scores(run, len(split))
+    def _score(self, seed: int, split: Split, start: int) -> tuple[float, int]:
+        rows = slice(start, start + _EVALUATION_ROWS)
+        part = Split(split.images[rows], split.labels[rows])
+        one_step = np.empty((1, 5), self.dtype)
+        member = self._team(1)[0]
+        return self._run(seed, part, _ALL_IN_ORDER, len(part), one_step, member, learn=False)
 
-    def _buffers(self, num_rows: int) -> tuple[Any, ...]:
-        sizes, norms, _ = self.network
-        return new_buffers(num_rows, sizes, norms, self.weights.dtype)
+    def _run(
+        self,
+        seed: int,
+        split: Split,
+        order: np.ndarray,
+        batch_size: int,
+        table: np.ndarray,
+        member: Member,
+        learn: bool,
+    ) -> tuple[float, int]:
+        rest = self.rest[seed]
+        if member.rank > 0:  # no member changes what is copied before all have met
+            rest = Parameters(*(part.copy() for part in rest))
+        return run_epoch(
+            split.images.numpy(),
+            split.labels.numpy(),
+            order,
+            batch_size,
+            self.inputs[seed],
+            rest,
+            self.segments,
+            self.rule.layerwise,
+            self.dtype.type(self.rule.l2),
+            np.array(self.rule.constants, self.dtype),
+            table,
+            self.network,
+            new_room(self.network, self.dtype),
+            member,
+            learn,
+        )
 
-    def _scores(self, run: Callable[[int], tuple[float, int]], num_examples: int) -> Scores:
-        """Run every seed on the pool and average over the examples."""
-        with self.blas.limit(limits=self.blas_threads, user_api="blas"):
-            sums = list(self.pool.map(run, range(self.num_seeds)))
-        loss, num_correct = (np.array(column, np.float64) for column in zip(*sums, strict=True))
-        return Scores(loss / num_examples, num_correct / num_examples)
+    def _team(self, size: int) -> list[Member]:
+        return new_team(size, ROWS * int(self.network.sizes[1]), self.dtype)
+
+    def _one_blas_thread(self) -> AbstractContextManager[Any]:
+        return self.blas.limit(limits=1, user_api="blas")
 
 
-def _flatten(model: StackedMLP, decay_biases_and_norms: bool) -> tuple[np.ndarray, np.ndarray]:
-    """Parameters (S, P) in the order of the kernels, and segments by weight decay (K, 3).
+def _scores(sums: Sequence[Any], num_examples: int) -> Scores:
+    """Averages of every seed, from its summed loss and number of right predictions."""
+    loss, num_correct = (np.array(column, np.float64) for column in zip(*sums, strict=True))
+    return Scores(loss / num_examples, num_correct / num_examples)
 
-    The model's tensors become views of the parameters, so that both are one memory.
+
+def _parameters(weights: np.ndarray, rule: Rule) -> Parameters:
+    """Parameters (P,) with room for the gradient and the moments that the rule keeps."""
+    moments = (aligned(weights.size if kept else 0, weights.dtype) for kept in rule.moments)
+    return Parameters(weights, aligned(weights.size, weights.dtype), *moments)
+
+
+def _flatten(
+    model: StackedMLP, decay_biases_and_norms: bool, layerwise: bool
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The first layer's weights, all other parameters, and segments of these by weight decay.
+
+    If the rule is `layerwise`, every layer's weights, bias, scale and shift are a segment.
+
+    Weights (S, in * out) and parameters (S, P) are in the order of the kernels, segments (K, 3).
+    The model's tensors become views of both, so that they are one memory.
     """
+    num_seeds = len(model.weights[0])
     blocks = []
     for layer, (weight, bias) in enumerate(zip(model.weights, model.biases, strict=True)):
         blocks += [weight.detach().transpose(1, 2), bias.detach()]
         blocks += [part.detach() for part in model.norms.get(layer, ())]
-    num_seeds = len(blocks[0])
-    flat = torch.cat([block.reshape(num_seeds, -1) for block in blocks], dim=1)
-    views = []
+    inputs = blocks[0].reshape(num_seeds, -1).clone()
+    rest = torch.cat([block.reshape(num_seeds, -1) for block in blocks[1:]], dim=1)
+    views = [inputs.view(blocks[0].shape).transpose(1, 2)]
     segments: list[list[int]] = []
     offset = 0
-    for block in blocks:
+    for block in blocks[1:]:
         end = offset + block[0].numel()
-        view = flat[:, offset:end].view(block.shape)
+        view = rest[:, offset:end].view(block.shape)
         views.append(view.transpose(1, 2) if block.ndim == 3 else view)
         decays = int(block.ndim == 3 or decay_biases_and_norms)
-        if segments and segments[-1][2] == decays:
+        if segments and segments[-1][2] == decays and not layerwise:
             segments[-1][1] = end
         else:
             segments.append([offset, end, decays])
@@ -176,4 +203,4 @@ def _flatten(model: StackedMLP, decay_biases_and_norms: bool) -> tuple[np.ndarra
         model.weights[layer], model.biases[layer] = next(remaining), next(remaining)
         if layer in model.norms:
             model.norms[layer] = (next(remaining), next(remaining))
-    return flat.numpy(), np.array(segments)
+    return inputs.numpy(), rest.numpy(), np.array(segments)

@@ -2,13 +2,14 @@
 
 With gradient g (L2 weight decay added), every rule is one of
 
-    m <- a1 m + g                       w <- w - lr (m, or g + a1 m in Nesterov's form)
+    m <- a1 m + g                       w <- w - (cm m + cg g)
 
     m <- a1 m + b1 g,  v <- a2 v + b2 g²,  u <- max(u, v)
     w <- shrink w - (cm m + cg g) / (cv sqrt(v or u) + eps)
 
 where shrink, cm, cg, cv and eps may differ from step to step. A moment that a rule lacks is
-not stored. Each rule follows its class in `torch.optim`.
+not stored. Each rule follows its class in `torch.optim`. LARS and LAMB, whose steps depend on
+norms, are steps of their own in `engine.layerwise`; they have the same constants and table.
 """
 
 from __future__ import annotations
@@ -20,6 +21,8 @@ from typing import Any
 import numpy as np
 import torch
 
+from optsweep.optimizers import LAMB, LARS
+
 # (steps,) learning rates, (steps,) step numbers from 1 -> shrink, cm, cg, cv, eps
 Coefficients = Callable[[np.ndarray, np.ndarray], tuple[Any, ...]]
 
@@ -29,18 +32,18 @@ class Rule:
     """An optimizer in the form above.
 
     Attributes:
-        constants: a1, b1, a2, b2 and whether the momentum is Nesterov's.
+        constants: a1, b1, a2, b2.
         moments: Whether m, v and u are kept.
         coefficients: The columns of the table.
         l2: Weight decay that is added to the gradient.
-        decoupled: Weight decay that shrinks the weights instead.
+        layerwise: 1 for LARS, 2 for LAMB, 0 for all others.
     """
 
-    constants: tuple[float, float, float, float, float]
+    constants: tuple[float, float, float, float]
     moments: tuple[bool, bool, bool]
     coefficients: Coefficients
     l2: float = 0.0
-    decoupled: float = 0.0
+    layerwise: int = 0
 
     def table(self, rates: np.ndarray, steps_before: int) -> np.ndarray:
         """Coefficients (steps, 5) of the steps after `steps_before`, at learning `rates`."""
@@ -58,10 +61,13 @@ def rule_of(target: type[torch.optim.Optimizer], settings: Mapping[str, Any]) ->
 
 
 def _sgd(momentum: float = 0.0, nesterov: bool = False, weight_decay: float = 0.0) -> Rule:
+    def coefficients(lr: np.ndarray, t: np.ndarray) -> tuple[Any, ...]:
+        return 1, lr * (momentum if nesterov else 1), lr * (nesterov or momentum == 0), 0, 0
+
     return Rule(
-        constants=(momentum, 1, 0, 0, float(nesterov)),
+        constants=(momentum, 1, 0, 0),
         moments=(momentum != 0, False, False),
-        coefficients=lambda lr, t: (1, 0, lr, 0, 0),
+        coefficients=coefficients,
         l2=weight_decay,
     )
 
@@ -76,15 +82,14 @@ def _adam(
     beta1, beta2 = betas
 
     def coefficients(lr: np.ndarray, t: np.ndarray) -> tuple[Any, ...]:
-        shrink = 1 - lr * weight_decay
+        shrink = 1 - lr * weight_decay if decoupled else 1
         return shrink, lr / (1 - beta1**t), 0, 1 / np.sqrt(1 - beta2**t), eps
 
     return Rule(
-        constants=(beta1, 1 - beta1, beta2, 1 - beta2, 0),
+        constants=(beta1, 1 - beta1, beta2, 1 - beta2),
         moments=(True, True, amsgrad),
         coefficients=coefficients,
         l2=0.0 if decoupled else weight_decay,
-        decoupled=weight_decay if decoupled else 0.0,
     )
 
 
@@ -112,7 +117,7 @@ def _nadam(
         return 1, take_first, take_gradient, 1 / np.sqrt(1 - beta2**t), eps
 
     return Rule(
-        constants=(beta1, 1 - beta1, beta2, 1 - beta2, 0),
+        constants=(beta1, 1 - beta1, beta2, 1 - beta2),
         moments=(True, True, False),
         coefficients=coefficients,
         l2=weight_decay,
@@ -135,7 +140,7 @@ def _radam(
         return 1, take_first, 0, rectified, np.where(rectified, eps, 1)
 
     return Rule(
-        constants=(beta1, 1 - beta1, beta2, 1 - beta2, 0),
+        constants=(beta1, 1 - beta1, beta2, 1 - beta2),
         moments=(True, True, False),
         coefficients=coefficients,
         l2=weight_decay,
@@ -148,7 +153,7 @@ def _rmsprop(
     if momentum:
         return None  # its momentum runs over steps, not over gradients
     return Rule(
-        constants=(0, 0, alpha, 1 - alpha, 0),
+        constants=(0, 0, alpha, 1 - alpha),
         moments=(False, True, False),
         coefficients=lambda lr, t: (1, 0, lr, 1, eps),
         l2=weight_decay,
@@ -157,10 +162,35 @@ def _rmsprop(
 
 def _adagrad(eps: float = 1e-10, weight_decay: float = 0.0, lr_decay: float = 0.0) -> Rule:
     return Rule(
-        constants=(0, 0, 1, 1, 0),
+        constants=(0, 0, 1, 1),
         moments=(False, True, False),
         coefficients=lambda lr, t: (1, 0, lr / (1 + (t - 1) * lr_decay), 1, eps),
         l2=weight_decay,
+    )
+
+
+def _lars(
+    momentum: float = 0.9, weight_decay: float = 0.0, trust_coefficient: float = 0.001
+) -> Rule:
+    return Rule(
+        constants=(momentum, trust_coefficient, 0, 0),
+        moments=(True, False, False),
+        coefficients=lambda lr, t: (1, 0, lr, 0, 0),
+        l2=weight_decay,
+        layerwise=1,
+    )
+
+
+def _lamb(
+    betas: tuple[float, float] = (0.9, 0.999), eps: float = 1e-6, weight_decay: float = 0.0
+) -> Rule:
+    beta1, beta2 = betas
+    return Rule(
+        constants=(beta1, 1 - beta1, beta2, 1 - beta2),
+        moments=(True, True, False),
+        coefficients=lambda lr, t: (1, 1 / (1 - beta1**t), lr, 1 / np.sqrt(1 - beta2**t), eps),
+        l2=weight_decay,
+        layerwise=2,
     )
 
 
@@ -174,4 +204,6 @@ _RULES: dict[type, tuple[Callable[..., Rule | None], tuple[str, ...]]] = {
     torch.optim.RAdam: (_radam, ("betas", "eps")),
     torch.optim.RMSprop: (_rmsprop, ("alpha", "eps", "momentum")),
     torch.optim.Adagrad: (_adagrad, ("eps", "lr_decay")),
+    LARS: (_lars, ("momentum", "trust_coefficient")),
+    LAMB: (_lamb, ("betas", "eps")),
 }

@@ -1,0 +1,197 @@
+"""The first layer, nine tenths of the arithmetic, over the non-zero inputs alone.
+
+Half of all pixels are exactly zero. With lists of the others, the layer's two products have
+half the arithmetic of products of matrices, at nearly the same speed.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from numba import njit
+
+from optsweep.engine.jit import compiled
+from optsweep.engine.lanes import add_scaled, load, scaled, store, tile_width
+from optsweep.engine.memory import at, pack, pack_width, prefetch, put
+
+# Examples that pass through the network together: their lists, the weights and the gradient
+# share the second-level cache.
+ROWS = 64
+# Inputs whose rows of 128 weights stay in the first-level cache while all examples pass.
+BLOCK = 48
+
+
+class Lists(NamedTuple):
+    """The non-zero inputs of up to `ROWS` examples, by example and by input.
+
+    Inputs are counted in vectors of `pack_width`, the last of which may be shorter.
+
+    Attributes:
+        bounds: (ROWS, vectors + 1) int64, where an example's inputs of each vector begin.
+        ends: (ROWS,) int64, where an example's list ends.
+        inputs: (ROWS * stride,) int32, the inputs of an example that are not zero.
+        values: (ROWS * stride,), their values.
+        counts: (BLOCK,) int64, how many examples have an input of the present block.
+        users: (BLOCK * ROWS,) int32, which examples do.
+        user_values: (BLOCK * ROWS,), with what value.
+    """
+
+    bounds: Any
+    ends: Any
+    inputs: Any
+    values: Any
+    counts: Any
+    users: Any
+    user_values: Any
+
+
+def aligned(shape: int | tuple[int, ...], dtype: np.dtype) -> np.ndarray:
+    """Zeros that begin where a cache line does, so that few vectors lie across two of them."""
+    return torch.zeros(shape, dtype=getattr(torch, dtype.name)).numpy()
+
+
+def new_lists(num_inputs: int, dtype: np.dtype) -> Lists:
+    """Room for the lists of `ROWS` examples."""
+    stride = num_inputs + 16  # whole vectors are written, of up to 16 numbers
+    most_vectors = -(-num_inputs // 4)  # of at least 4 numbers
+    return Lists(
+        bounds=np.zeros((ROWS, most_vectors + 1), np.int64),
+        ends=np.zeros(ROWS, np.int64),
+        inputs=aligned(ROWS * stride, np.dtype(np.int32)),
+        values=aligned(ROWS * stride, dtype),
+        counts=np.zeros(BLOCK, np.int64),
+        users=aligned(BLOCK * ROWS, np.dtype(np.int32)),
+        user_values=aligned(BLOCK * ROWS, dtype),
+    )
+
+
+@compiled
+def clear(lists, num_rows):
+    """Empty the lists of the first `num_rows` examples."""
+    stride = len(lists.inputs) // ROWS
+    for row in range(num_rows):
+        lists.ends[row] = row * stride
+
+
+@compiled
+def collect(lists, row, image, first_vector, last_vector):
+    """Append the non-zero inputs of some vectors of an image, (inputs,), to the list of `row`."""
+    width = pack_width(image)
+    end = lists.ends[row]
+    for vector in range(first_vector, last_vector):
+        lists.bounds[row, vector] = end
+        first = vector * width
+        if first + width <= len(image):
+            end = pack(image, first, lists.values, lists.inputs, end)
+        else:
+            for i in range(first, len(image)):
+                lists.values[end], lists.inputs[end] = image[i], i
+                end += image[i] != 0
+    lists.bounds[row, last_vector] = end
+    lists.ends[row] = end
+
+
+@compiled
+def expect(image):
+    """Begin to fetch an image that is listed next: the order of the examples is random."""
+    for i in range(0, len(image), pack_width(image)):
+        prefetch(image, i)
+
+
+@compiled
+def collect_users(lists, num_rows, first_vector, last_vector):
+    """List the examples by their inputs of some vectors, at most `BLOCK` inputs."""
+    lists.counts[:] = 0
+    first = first_vector * pack_width(lists.values)
+    for row in range(num_rows):
+        for k in range(lists.bounds[row, first_vector], lists.bounds[row, last_vector]):
+            i = at(lists.inputs, k) - first
+            count = at(lists.counts, i)
+            put(lists.users, i * ROWS + count, row)
+            put(lists.user_values, i * ROWS + count, at(lists.values, k))
+            put(lists.counts, i, count + 1)
+
+
+@njit(inline="always")
+def _add_rows(out, o, table, width, indices, values, begin, end):
+    """Add to a row of `out`, at `o`, the listed rows of `table`, each times its value."""
+    tile = tile_width(table)
+    whole = width - width % tile
+    for j in range(0, whole, tile):
+        total = load(out, o + j)
+        for k in range(begin, end):
+            row = at(indices, k) * width
+            total = add_scaled(total, at(values, k), load(table, row + j))
+        store(out, o + j, total)
+    if whole < width:
+        for k in range(begin, end):
+            row = at(indices, k) * width
+            for j in range(whole, width):
+                out[o + j] += values[k] * table[row + j]
+
+
+@compiled
+def multiply_inputs(lists, num_rows, first_vector, last_vector, weight, width, out):
+    """Product of the listed examples with the weights of some vectors of inputs.
+
+    `weight` (in, width) and `out` (n, width) are flat.
+    """
+    out[: num_rows * width] = 0
+    step = BLOCK // pack_width(weight) if num_rows > 1 else last_vector - first_vector + 1
+    for first in range(first_vector, last_vector, step):
+        last = min(first + step, last_vector)
+        for row in range(num_rows):
+            begin, end = lists.bounds[row, first], lists.bounds[row, last]
+            _add_rows(out, row * width, weight, width, lists.inputs, lists.values, begin, end)
+
+
+@compiled
+def add_shares(sums, num, out):
+    """Add up the first `num` products of all shares: `sums` is (4, ...)."""
+    sum0, sum1, sum2, sum3 = sums[0], sums[1], sums[2], sums[3]
+    for i in range(num):
+        out[i] = (sum0[i] + sum1[i]) + (sum2[i] + sum3[i])
+
+
+@compiled
+def add_input_gradient(lists, num_inputs, delta, width, out):
+    """Add the gradient of the weights of the present block's inputs: (in, n) @ (n, width).
+
+    `delta` (n, width), the gradient of the product, and `out` (in, width) are flat.
+    """
+    for i in range(num_inputs):
+        begin = i * ROWS
+        end = begin + lists.counts[i]
+        _add_rows(out, i * width, delta, width, lists.users, lists.user_values, begin, end)
+
+
+@compiled
+def single_gradient(image, first, num_inputs, delta, width, out):
+    """`add_input_gradient` of one example alone: no more than a store of every entry."""
+    tile = tile_width(out)
+    whole = width - width % tile
+    for i in range(num_inputs):
+        value = image[first + i]
+        for j in range(0, whole, tile):
+            store(out, i * width + j, scaled(value, load(delta, j)))
+        for j in range(whole, width):
+            out[i * width + j] = value * delta[j]
+
+
+@compiled
+def descend_inputs(lists, rate, delta, width, weight):
+    """Plain SGD at one example a step: subtract `rate` times the gradient, in used rows alone."""
+    tile = tile_width(weight)
+    whole = width - width % tile
+    for j in range(0, whole, tile):
+        slope = load(delta, j)
+        for k in range(lists.ends[0]):
+            o = at(lists.inputs, k) * width + j
+            store(weight, o, add_scaled(load(weight, o), -rate * at(lists.values, k), slope))
+    if whole < width:
+        for k in range(lists.ends[0]):
+            o = at(lists.inputs, k) * width
+            for j in range(whole, width):
+                weight[o + j] -= rate * lists.values[k] * delta[j]

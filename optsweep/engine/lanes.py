@@ -1,0 +1,166 @@
+"""Numbers side by side in registers: what compiled loops cannot say in plain Python.
+
+The compiler makes vectors of most loops by itself. But it does not keep a row of sums in
+registers while other rows are added to it, nor may it reorder a sum; kernels that need either
+are written with the functions below. Offsets count entries of a flat array and are not checked.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from llvmlite import ir
+from numba import types
+from numba.extending import models, register_model
+
+from optsweep.engine.jit import generated
+from optsweep.engine.memory import pointer, register_size, spread, vector_type
+
+_TILE_REGISTERS = 8  # half of what AVX2 has; as many sums hide the latency of an addition
+
+
+class Lanes(types.Type):
+    """`num` numbers of one type, numba's float32 or float64."""
+
+    def __init__(self, dtype: types.Float, num: int) -> None:
+        """A tile is a row of eight registers: 128 float32 with AVX-512."""
+        self.dtype = dtype
+        self.num = num
+        super().__init__(name=f"Lanes({dtype}, {num})")
+
+
+@register_model(Lanes)
+class _LanesModel(models.PrimitiveModel):
+    def __init__(self, manager: Any, lanes: Lanes) -> None:
+        super().__init__(manager, lanes, vector_type(lanes.dtype, lanes.num))
+
+
+def _tile(dtype: types.Float) -> Lanes:
+    return Lanes(dtype, _TILE_REGISTERS * register_size(dtype))
+
+
+def _sums(dtype: types.Float) -> Lanes:
+    return Lanes(dtype, 8)  # of which the widths of most layers are multiples
+
+
+def _place(context: Any, builder: Any, lanes: Lanes, *entry: Any) -> Any:
+    vector = context.get_value_type(lanes)
+    return builder.bitcast(pointer(context, builder, *entry), vector.as_pointer())
+
+
+def _multiply_add(builder: Any, lanes: Lanes, *vectors: Any) -> Any:
+    name = f"llvm.fmuladd.v{lanes.num}f{lanes.dtype.bitwidth}"
+    kind = vectors[0].type
+    function_type = ir.FunctionType(kind, [kind] * 3)
+    return builder.call(builder.module.declare_intrinsic(name, (), function_type), vectors)
+
+
+@generated
+def tile_width(typingctx, array):
+    """Numbers in a tile of the array's type."""
+
+    def generate(context, builder, signature, arguments):
+        return context.get_constant(types.intp, _tile(array.dtype).num)
+
+    return types.intp(array), generate
+
+
+@generated
+def load(typingctx, array, offset):
+    """The tile that begins at `offset`."""
+    tile = _tile(array.dtype)
+
+    def generate(context, builder, signature, arguments):
+        place = _place(context, builder, tile, array, *arguments)
+        return builder.load(place, align=array.dtype.bitwidth // 8)
+
+    return tile(array, types.intp), generate
+
+
+@generated
+def store(typingctx, array, offset, tile):
+    """Write a tile to the entries that begin at `offset`."""
+
+    def generate(context, builder, signature, arguments):
+        place = _place(context, builder, tile, array, *arguments[:2])
+        builder.store(arguments[2], place, align=array.dtype.bitwidth // 8)
+        return context.get_dummy_value()
+
+    return types.void(array, types.intp, tile), generate
+
+
+@generated
+def scaled(typingctx, scalar, tile):
+    """`scalar` times every number of a tile."""
+
+    def generate(context, builder, signature, arguments):
+        return builder.fmul(spread(builder, arguments[0], tile.num), arguments[1])
+
+    return tile(tile.dtype, tile), generate
+
+
+@generated
+def add_scaled(typingctx, total, scalar, tile):
+    """`total` plus `scalar` times every number of a tile."""
+
+    def generate(context, builder, signature, arguments):
+        factor = spread(builder, arguments[1], tile.num)
+        return _multiply_add(builder, tile, factor, arguments[2], arguments[0])
+
+    return tile(tile, tile.dtype, tile), generate
+
+
+@generated
+def sum_width(typingctx, array):
+    """Numbers in a group of sums of the array's type."""
+
+    def generate(context, builder, signature, arguments):
+        return context.get_constant(types.intp, _sums(array.dtype).num)
+
+    return types.intp(array), generate
+
+
+@generated
+def no_sums(typingctx, array):
+    """A group of sums, all zero, of the array's type."""
+    lanes = _sums(array.dtype)
+
+    def generate(context, builder, signature, arguments):
+        return ir.Constant(context.get_value_type(lanes), None)
+
+    return lanes(array), generate
+
+
+@generated
+def add_products(typingctx, total, one, one_offset, other, other_offset):
+    """Add the products of the entries of two arrays to a group of sums."""
+
+    def generate(context, builder, signature, arguments):
+        factors = [
+            builder.load(_place(context, builder, total, *entry), align=total.dtype.bitwidth // 8)
+            for entry in ((one, *arguments[1:3]), (other, *arguments[3:5]))
+        ]
+        return _multiply_add(builder, total, *factors, arguments[0])
+
+    return total(total, one, types.intp, other, types.intp), generate
+
+
+@generated
+def sum_of(typingctx, lanes):
+    """The sum of a group of sums, by halves."""
+
+    def generate(context, builder, signature, arguments):
+        (total,) = arguments
+        num = lanes.num
+        while num > 1:
+            num //= 2
+            low, high = (
+                ir.Constant(ir.VectorType(ir.IntType(32), num), list(range(start, start + num)))
+                for start in (0, num)
+            )
+            empty = ir.Constant(total.type, ir.Undefined)
+            halves = [builder.shuffle_vector(total, empty, half) for half in (low, high)]
+            total = builder.fadd(*halves)
+        return builder.extract_element(total, ir.Constant(ir.IntType(32), 0))
+
+    return lanes.dtype(lanes), generate
