@@ -21,6 +21,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from optsweep.config import DatasetConfig, InputError
+from optsweep.user_cache import user_cache
 
 FILES = (
     "train-images-idx3-ubyte",
@@ -73,8 +74,7 @@ def dataset_root(config: DatasetConfig) -> Path:
     """The folder that is searched first and holds the cache; it need not exist."""
     if config.root is not None:
         return Path(os.path.expanduser(config.root))
-    cache = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
-    return Path(cache) / "optsweep"
+    return user_cache()
 
 
 def download_from_mirrors(config: DatasetConfig, folder: Path) -> Path:

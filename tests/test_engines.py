@@ -12,6 +12,7 @@ import yaml
 from optsweep.cell import plan_cell, train_cell
 from optsweep.config import Config
 from optsweep.data import Split, epoch_orders, load_dataset
+from optsweep.engine import jit
 from optsweep.engine.choice import Choice, choose_engine, make_engine
 from optsweep.engine.rules import rule_of
 from optsweep.initializers import default
@@ -197,6 +198,17 @@ def test_code_from_the_cache_gives_what_fresh_code_gives(slice_config, tmp_path)
         for _ in range(2)
     }
     assert len(printed) == 1
+    assert list((tmp_path / "cache").rglob("*.nbc"))
+
+
+def test_kept_code_belongs_to_one_state_of_all_sources(tmp_path, monkeypatch):
+    for name in ("a.py", "b.py"):
+        (tmp_path / name).write_text(name)
+    monkeypatch.setattr(jit, "__file__", str(tmp_path / "a.py"))
+    before = jit._state.__wrapped__()
+    assert jit._state.__wrapped__() == before
+    (tmp_path / "b.py").write_text("another")
+    assert jit._state.__wrapped__() != before
 
 
 @pytest.mark.parametrize(

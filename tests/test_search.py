@@ -77,15 +77,15 @@ def test_a_search_runs_to_its_total_and_continues_to_a_greater_one(run, tmp_path
 
 @pytest.mark.parametrize("name", options("search", config_dir()))
 def test_every_search_runs(name, run, tmp_path):
-    # Fewer examples than its batches have, and no depth that would have to be compiled first.
-    small = ["trainer.batch_size=choice(32,64)", "depth=2"] if name == "everything" else []
-    small += ["trainer.epochs=choice(5,6)"] if name == "schedule" else []
-    one = [each for each in SMALL if not (name == "schedule" and "epochs" in each)]
+    small = {  # room for a warm-up of four epochs, and no more than the slice's examples a batch
+        "everything": ["trainer.epochs=5", "batch_size=choice(32,64)"],
+        "schedule": ["trainer.epochs=choice(5,6)"],
+    }
     code, _, errors = run(
         "--multirun",
         f"search={name}",
-        *one,
-        *small,
+        *SMALL,
+        *small.get(name, []),
         "hydra.sweeper.n_trials=1",
         "hydra.sweeper.final_num_seeds=1",
     )
@@ -187,6 +187,7 @@ def test_hopeless_cells_end_early_and_what_is_saved_is_told(run, tmp_path):
     code, output, errors = run(
         *BY_HAND,
         "trainer.epochs=4",
+        "batch_size=16",
         "optimizer.lr=tag(log,interval(1e-5,0.3))",
         "hydra.sweeper.n_trials=12",
     )
@@ -210,7 +211,7 @@ def test_variants_have_the_same_budget_and_are_compared(run, tmp_path):
     code, _, errors = run(
         *BY_HAND,
         "optimizer.lr=tag(log,interval(1e-3,1.0))",
-        "hydra.sweeper.variants=[optimizer=sgd,optimizer=adam]",
+        "hydra.sweeper.variants=['optimizer=sgd','optimizer=adam']",
         "hydra.sweeper.n_trials=2",
         "name=compared",
     )
