@@ -1,5 +1,6 @@
 """A small study with every status that a cell can have."""
 
+import shutil
 import sys
 from pathlib import Path
 
@@ -84,3 +85,28 @@ def planned_study(tmp_path_factory):
 def planned_experiments(planned_study):
     """The settings of every experiment of the study."""
     return {name: planned_study.settings_of(name) for name in planned_study.experiments}
+
+
+@pytest.fixture(scope="session")
+def browser():
+    """Chromium driven by Selenium; without them the test is skipped."""
+    webdriver = pytest.importorskip("selenium.webdriver", reason="Selenium is not installed")
+    names = ("chromium", "chromium-browser", "google-chrome")
+    chromium = next(filter(None, map(shutil.which, names)), None)
+    driver = shutil.which("chromedriver")
+    if not (chromium and driver):
+        pytest.skip("there is no Chromium with its driver (apt-get install chromium-driver)")
+    options = webdriver.ChromeOptions()
+    options.binary_location = chromium
+    for argument in (
+        "--headless=new",
+        "--no-sandbox",
+        "--disable-dev-shm-usage",
+        "--disable-background-networking",
+        "--window-size=1400,1000",
+    ):
+        options.add_argument(argument)
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
+    started = webdriver.Chrome(options, webdriver.ChromeService(driver))
+    yield started
+    started.quit()

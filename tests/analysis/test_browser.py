@@ -1,43 +1,14 @@
 """The page in a real browser, Chromium driven by Selenium."""
 
-import shutil
-
 import pytest
 from study_tree import config_of, curve, write_cell, write_experiment
 
 from optsweep.analysis.report import write_report
 
-webdriver = pytest.importorskip("selenium.webdriver", reason="Selenium is not installed")
-CHROMIUM = next(
-    filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None
-)
-DRIVER = shutil.which("chromedriver")
-pytestmark = pytest.mark.skipif(
-    not (CHROMIUM and DRIVER),
-    reason="there is no Chromium with its driver (apt-get install chromium-driver)",
-)
-
 
 @pytest.fixture(scope="module")
 def page(tree, tmp_path_factory):
     return write_report(tree, tmp_path_factory.mktemp("report"))
-
-
-@pytest.fixture(scope="module")
-def browser():
-    options = webdriver.ChromeOptions()
-    options.binary_location = CHROMIUM
-    for argument in (
-        "--headless=new",
-        "--no-sandbox",
-        "--disable-dev-shm-usage",
-        "--window-size=1400,1000",
-    ):
-        options.add_argument(argument)
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-    driver = webdriver.Chrome(options, webdriver.ChromeService(DRIVER))
-    yield driver
-    driver.quit()
 
 
 @pytest.fixture

@@ -1,6 +1,8 @@
 """Several processes on one search in a real PostgreSQL."""
 
+import gc
 import signal
+import warnings
 
 import optuna
 import pytest
@@ -9,6 +11,16 @@ from optuna.trial import TrialState
 from optsweep.search.storage import open_study, storage_url
 
 pytestmark = pytest.mark.postgresql
+
+
+@pytest.fixture(autouse=True)
+def _connections():
+    """Optuna leaves its connections to the garbage collector, of which psycopg warns."""
+    yield
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ResourceWarning)
+        gc.collect()
+
 
 TOTAL = 12
 NUM_PROCESSES = 4
