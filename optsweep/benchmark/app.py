@@ -15,10 +15,6 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from optsweep.benchmark import study_time
 from optsweep.benchmark.arguments import Wanted, parse
 from optsweep.benchmark.environment import environment, keep_environment, num_cores
-from optsweep.benchmark.limit_rows import measure_limits, num_limits
-from optsweep.benchmark.matrix import Rounds, schedule
-from optsweep.benchmark.peers import PEERS
-from optsweep.benchmark.process import WorkerError
 from optsweep.benchmark.files import (
     LIBRARIES_FILE,
     LIMITS_FILE,
@@ -28,6 +24,10 @@ from optsweep.benchmark.files import (
     STUDY_FILE,
     TIMES_FILE,
 )
+from optsweep.benchmark.limit_rows import measure_limits, num_limits
+from optsweep.benchmark.matrix import Rounds, schedule
+from optsweep.benchmark.peers import PEERS
+from optsweep.benchmark.process import WorkerError
 from optsweep.benchmark.rows import LIMITS, STARTS, TIMES, Rows
 from optsweep.benchmark.startup import measure_starts, num_starts
 from optsweep.benchmark.tasks import cells

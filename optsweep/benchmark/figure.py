@@ -27,7 +27,7 @@ def speed_figure(times: pd.DataFrame, bound: pd.DataFrame) -> Picture:
     sizes = sorted(times["batch_size"].unique())
     with style():
         height = 1.2 + 2.9 * len(seeds)
-        figure = Figure(figsize=(max(5.0, 3.4 * len(optimizers)), height), layout="constrained")
+        figure = Figure(figsize=(10, height), layout="constrained")
         panels = figure.subplots(
             len(seeds), len(optimizers), sharex=True, sharey=True, squeeze=False
         )

@@ -55,7 +55,10 @@ def matmul_rates(library: str, batch_sizes: list[int], num_threads: int) -> list
     for batch_size in [0, *batch_sizes]:
         shapes = list(products(batch_size)) if batch_size else [(_SQUARE, _SQUARE, _SQUARE, "none")]
         flops = sum(2 * n * k * m for n, k, m, _ in shapes)
-        row = {"of": "products" if batch_size else "square product", "library": library}
+        row: dict[str, Any] = {
+            "of": "products" if batch_size else "square product",
+            "library": library,
+        }
         row |= {"batch_size": batch_size, "unit": "GFLOP/s"}
         limit(num_threads)
         seconds = _best(calls(shapes))

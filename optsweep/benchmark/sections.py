@@ -23,9 +23,10 @@ from optsweep.benchmark.wording import (
 _BUSY = 0.2  # cores of other programs from which on times are not to be trusted
 
 
-def markdown(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A table; all columns but the first are numbers."""
-    lines = [heads, ["---"] + ["---:"] * (len(heads) - 1), *rows]
+def markdown(heads: Sequence[str], rows: Sequence[Sequence[str]], numbers: bool = True) -> str:
+    """A table; all columns but the first are `numbers`, or none is."""
+    rule = ["---"] + ["---:" if numbers else "---"] * (len(heads) - 1)
+    lines = [heads, rule, *rows]
     return "\n".join("| " + " | ".join(line) + " |" for line in lines) + "\n"
 
 
@@ -42,7 +43,7 @@ def measured_with(environment: dict[str, Any], times: pd.DataFrame) -> str:
     if len(times):
         low, high = times["num_repeats"].min(), times["num_repeats"].max()
         repeats = str(low) if low == high else f"{low} to {high}"
-        text += f"Medians of {repeats} repeats. "
+        text += "Each measured once. " if high == 1 else f"Medians of {repeats} repeats. "
         if (busy := times["other_cores"].max()) > _BUSY:
             text += (
                 f"**Other programs kept up to {busy:.1f} cores busy meanwhile: these are not the "
@@ -59,7 +60,7 @@ def notes(lines: Sequence[str]) -> str:
 def target_table(targets: Sequence[Target]) -> str:
     """A line for each target."""
     rows = [[target.wanted, target.found, target.verdict] for target in targets]
-    return markdown(["target", "found", ""], rows)
+    return markdown(["target", "found", ""], rows, numbers=False)
 
 
 def times_section(times: pd.DataFrame) -> str:
@@ -145,7 +146,7 @@ def limits_section(limits: pd.DataFrame) -> str:
     parts = []
     if len(products):
         best = products.groupby(["library", "how", "batch_size"], sort=False)["rate"].max()
-        sizes = sorted(products["batch_size"].unique())
+        sizes = sorted(products["batch_size"].astype(int).unique())
         heads = ["square" if size == 0 else f"b = {size:,}" for size in sizes]
         names = dict.fromkeys(zip(products["library"], products["how"], strict=True))
         rows = [
@@ -250,6 +251,8 @@ def method_section(times: pd.DataFrame, libraries: dict[str, list[str]]) -> str:
             text += f"; at batch size {sizes} timed on {number:,} examples and scaled to an epoch"
         if not PEERS[peer].stacks:
             text += "; trains one network at a time, so that ten cost ten times as much each"
+        if engines := sorted(set(rows["trained_by"].dropna())):
+            text += f"; engine: {', '.join(engines)}"
         if peer in libraries:
             text += f" ({'; '.join(libraries[peer])})"
         lines.append(f"{text}.\n")

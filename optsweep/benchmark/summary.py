@@ -18,6 +18,18 @@ _JOB_EPOCHS = 10  # of the job over which compilation is spread: the default one
 # Bytes of weights, gradients and moments that a step has to move for a weight: read by the
 # forward pass; weight and moments read and written by the update. Gradients need not be stored.
 _BYTES = {"sgd": 12, "momentum": 20, "adam": 28}
+# Column -> what it is made of, and how.
+_SUMMED: dict[str, tuple[str, str]] = {
+    "median": ("per_run", "median"),
+    "low": ("per_run", "min"),
+    "high": ("per_run", "max"),
+    "num_repeats": ("per_run", "size"),
+    "num_examples": ("num_examples", "first"),
+    "compile_seconds": ("compile_seconds", "median"),
+    "job": ("job", "median"),
+    "trained_by": ("engine", "first"),  # pandas takes an `engine` for an argument of its own
+    "other_cores": ("other_cores", "max"),
+}
 
 
 def timings(rows: pd.DataFrame, num_train: int) -> pd.DataFrame:
@@ -29,29 +41,17 @@ def timings(rows: pd.DataFrame, num_train: int) -> pd.DataFrame:
         A row for each peer and cell: median, low and high over repeats; num_repeats;
         num_examples of the epochs, from which whole ones are scaled; compile_seconds; with_compile,
         seconds per epoch and run in a job of ten epochs; job, seconds per run of whole jobs;
-        engine; other_cores, the most that other programs used.
+        trained_by, an engine; other_cores, the most that other programs used.
     """
+    if rows.empty:
+        return pd.DataFrame(columns=["peer", *CELL, *_SUMMED, "with_compile"])
     rows = rows.assign(
         per_run=rows["seconds"] / rows["num_seeds"] * num_train / rows["num_examples"],
         job=rows["job_seconds"] / rows["num_seeds"],
     )
     most = rows.groupby(["peer", *CELL])["num_examples"].transform("max")
-    found = (
-        rows[rows["num_examples"] == most]
-        .groupby(["peer", *CELL], sort=False)
-        .agg(
-            median=("per_run", "median"),
-            low=("per_run", "min"),
-            high=("per_run", "max"),
-            num_repeats=("per_run", "size"),
-            num_examples=("num_examples", "first"),
-            compile_seconds=("compile_seconds", "median"),
-            job=("job", "median"),
-            engine=("engine", "first"),
-            other_cores=("other_cores", "max"),
-        )
-        .reset_index()
-    )
+    groups = rows[rows["num_examples"] == most].groupby(["peer", *CELL], sort=False)
+    found = groups.agg(**_SUMMED).reset_index()
     runs = found["num_seeds"] * _JOB_EPOCHS
     found["with_compile"] = found["median"] + found["compile_seconds"] / runs
     return found
