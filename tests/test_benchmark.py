@@ -15,6 +15,7 @@ import torch
 from optsweep import runs
 from optsweep.analysis.pictures import save
 from optsweep.benchmark import launcher, limits, study_time, targets
+from optsweep.benchmark.app import main
 from optsweep.benchmark.arguments import parse
 from optsweep.benchmark.equal_work import compare_losses
 from optsweep.benchmark.figure import speed_figure
@@ -407,22 +408,18 @@ def test_missing_peers_are_left_out_or_refused(monkeypatch):
 
 
 @pytest.fixture
-def program(tmp_path, data_root):
-    """`program(*arguments) -> (exit code, output, errors)`, on the slice with PyTorch as peer."""
+def program(tmp_path, data_root, monkeypatch, capsys):
+    """`program(*arguments) -> (exit code, errors)`, on the slice, in an empty folder."""
+    monkeypatch.chdir(tmp_path)
+    search_path = f"hydra.searchpath=[file://{TESTS / 'conf'}]"
+    settings = [search_path, "dataset=slice", f"dataset.root={data_root}", "trainer.device=cpu"]
 
     def ran(*arguments: str):
-        of_slice = ["dataset=slice", f"dataset.root={data_root}", "trainer.device=cpu"]
-        search_path = f"hydra.searchpath=[file://{TESTS / 'conf'}]"
-        script = TESTS.parent / "scripts" / "benchmark.py"
-        done = subprocess.run(
-            [sys.executable, str(script), *arguments, "--set", search_path, *of_slice],
-            cwd=tmp_path,
-            env=os.environ | {"COLUMNS": "120"},
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        return done.returncode, done.stdout, done.stderr
+        try:
+            code = main([*arguments, "--set", *settings])
+        except SystemExit as stopped:
+            code = stopped.code
+        return code, capsys.readouterr().err
 
     return ran
 
@@ -430,8 +427,7 @@ def program(tmp_path, data_root):
 def test_program_measures_what_is_missing(program, tmp_path):
     small = ["--only", "matrix", "--peers", "torch", "--optimizers", "sgd", "--seeds", "1"]
     small += ["--batch-sizes", "500", "--repeats", "2", "--quick"]
-    code, output, errors = program(*small)
-    assert (code, errors) == (0, ""), output
+    assert program(*small) == (0, "")
     folder = tmp_path / "multirun" / "benchmark-quick"
     path = folder / "measurements.csv"
     text = path.read_text()
@@ -449,7 +445,7 @@ def test_program_measures_what_is_missing(program, tmp_path):
 
     environment = json.loads((folder / "environment.json").read_text())
     (folder / "environment.json").write_text(json.dumps(environment | {"processor": "another"}))
-    code, _, errors = program(*small)
+    code, errors = program(*small)
     assert code == 2
     assert "measurements with other processor; --fresh" in errors
     assert errors.count("\n") == 1
@@ -464,7 +460,7 @@ def test_program_measures_what_is_missing(program, tmp_path):
     ],
 )
 def test_mistakes_are_told_in_a_line(program, arguments, message):
-    code, _, errors = program(*arguments)
+    code, errors = program(*arguments)
     assert code == 2
     assert message in errors
     assert errors.count("\n") == 1
