@@ -139,14 +139,15 @@ def test_every_library_multiplies_all_products_of_a_step(library):
 
 
 def test_slow_peers_are_timed_on_a_part_of_an_epoch():
-    assert task_of(Cell(1, "sgd", 1), 60_000, slow=True, quick=False).num_examples == 3000
-    assert task_of(Cell(1, "sgd", 1), 60_000, slow=False, quick=False).num_examples == 60_000
-    assert task_of(Cell(32, "sgd", 1), 60_000, slow=True, quick=False).num_examples == 60_000
-    assert task_of(Cell(60_000, "sgd", 1), 60_000, slow=True, quick=True).num_steps == 1
+    parts = {1: 3000}
+    assert task_of(Cell(1, "sgd", 1), 60_000, parts, quick=False).num_examples == 3000
+    assert task_of(Cell(1, "sgd", 1), 60_000, {}, quick=False).num_examples == 60_000
+    assert task_of(Cell(32, "sgd", 1), 60_000, parts, quick=False).num_examples == 60_000
+    assert task_of(Cell(60_000, "sgd", 1), 60_000, parts, quick=True).num_steps == 1
 
 
 def test_ours_and_peers_take_turns():
-    order = list(schedule([Cell(1, "sgd", 10)], ["jax", "keras", "torch"], 60_000, 2, False))
+    order = list(schedule([Cell(1, "sgd", 10)], ["jax", "keras", "torch"], 60_000, 3, False))
     told = [(each.peer, each.task.num_examples, each.repeat) for each in order]
     one_round = [(OURS, 60_000), ("jax", 60_000), ("torch", 3000), (OURS, 3000)]  # Keras: no stack
     assert told == [(*each, repeat) for repeat in (0, 1) for each in one_round]

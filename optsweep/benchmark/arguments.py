@@ -88,7 +88,7 @@ def _parser() -> argparse.ArgumentParser:
         description="Measure seconds per epoch and run of optsweep and of its peers in turn, the "
         "machine's limits, start-up and the study. It can be stopped at any time; the same "
         "command continues. Close other programs first. About 25 minutes in all on two cores, "
-        "about 10 with --peers jax.",
+        "less than 15 with --peers jax.",
     )
     add = parser.add_argument
     add("--only", nargs="+", choices=PARTS, metavar="PART", help=f"of {', '.join(PARTS)}")

@@ -47,7 +47,7 @@ def schedule(
     """All measurements in their order: within a cell ours, the peers, and so again."""
     for cell in cells:
         tasks = {
-            peer: task_of(cell, num_train, PEERS[peer].slow, quick)
+            peer: task_of(cell, num_train, PEERS[peer].parts, quick)
             for peer in [OURS, *(peer for peer in peers if peer != OURS)]
             if cell.num_seeds == 1 or PEERS[peer].stacks
         }
@@ -63,7 +63,7 @@ def schedule(
 
 
 def _takes_long(peer: str) -> bool:
-    return PEERS[peer].slow and peer != "torch"
+    return bool(PEERS[peer].parts) and not PEERS[peer].stacks
 
 
 class Rounds:

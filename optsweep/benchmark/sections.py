@@ -7,7 +7,8 @@ from typing import Any
 
 import pandas as pd
 
-from optsweep.analysis.wording import number
+from optsweep.analysis.wording import listing
+from optsweep.analysis.wording import number as as_number
 from optsweep.benchmark.peers import OURS, PEERS
 from optsweep.benchmark.summary import fractions, geometric_mean, ratios
 from optsweep.benchmark.targets import Target
@@ -151,7 +152,7 @@ def limits_section(limits: pd.DataFrame) -> str:
         heads = ["square" if size == 0 else f"b = {size:,}" for size in sizes]
         names = dict.fromkeys(zip(products["library"], products["how"], strict=True))
         rows = [
-            [f"{library}, {how}", *(number(best.get((library, how, size)), 0) for size in sizes)]
+            [f"{library}, {how}", *(as_number(best.get((library, how, size)), 0) for size in sizes)]
             for library, how in names
         ]
         parts.append(
@@ -164,7 +165,7 @@ def limits_section(limits: pd.DataFrame) -> str:
         rates = others.pivot_table(
             index="of", columns="how", values="rate", aggfunc="max", sort=False
         )
-        rows = [[of, *(number(rate, 0) for rate in row)] for of, row in rates.iterrows()]
+        rows = [[of, *(as_number(rate, 0) for rate in row)] for of, row in rates.iterrows()]
         parts.append(
             "GB/s of compiled additions, each thread on arrays of its own.\n\n"
             + markdown(["", *rates.columns], rows)
@@ -246,12 +247,9 @@ def method_section(times: pd.DataFrame, libraries: dict[str, list[str]]) -> str:
         rows = times[times["peer"] == peer]
         parts = rows[rows["num_examples"] < times["num_examples"].max()]
         text = f"- {peer_name(peer)}: {PEERS[peer].note}"
-        if len(parts):
-            sizes = " and ".join(f"{size:,}" for size in sorted(parts["batch_size"].unique()))
-            num_examples = parts["num_examples"].max()
-            text += (
-                f"; at batch size {sizes} timed on {num_examples:,} examples and scaled to an epoch"
-            )
+        for number, part in parts.groupby("num_examples"):
+            sizes = listing([f"{size:,}" for size in sorted(part["batch_size"].unique())])
+            text += f"; at batch size {sizes} timed on {number:,} examples and scaled to an epoch"
         if not PEERS[peer].stacks:
             text += "; trains one network at a time, so that ten cost ten times as much each"
         if engines := sorted(set(rows["trained_by"].dropna())):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -14,9 +14,6 @@ HIDDEN_SIZES = (128, 56)
 BETAS, EPS = (0.9, 0.999), 1e-8
 MOMENTUM = 0.9
 
-# At a batch size of 1 a step of these takes 0.2 to 0.5 ms whatever its data, and an epoch up to
-# half a minute: they are timed on this many examples.
-SLOW_EXAMPLES = 3000
 QUICK_EXAMPLES = 1000  # of --quick, or one step where a batch is larger
 
 
@@ -102,24 +99,34 @@ def cells(
                 yield Cell(batch_size, optimizer, count)
 
 
-def task_of(cell: Cell, num_train: int, slow: bool, quick: bool) -> Task:
-    """The epoch that a peer is timed on; a part of it for slow peers and quick benchmarks."""
-    most = num_train
+def task_of(cell: Cell, num_train: int, parts: Mapping[int, int], quick: bool) -> Task:
+    """The epoch that a peer is timed on.
+
+    Args:
+        cell: Of the matrix.
+        num_train: All training examples.
+        parts: How many of them are enough, by batch size; all where it has none.
+        quick: Whether a few are enough everywhere.
+    """
+    most = parts.get(cell.batch_size, num_train)
     if quick:
         most = max(cell.batch_size, QUICK_EXAMPLES)
-    elif slow and cell.batch_size == 1:
-        most = SLOW_EXAMPLES
     return Task(*cell, num_examples=min(num_train, most))
 
 
 def num_repeats(cell: Cell, repeats: int, quick: bool) -> int:
-    """How often a cell is measured: about twice as often where that takes a fraction of a second.
+    """How often a cell is measured: more often where that takes a fraction of a second.
 
-    >>> num_repeats(Cell(256, "sgd", 1), 3, False), num_repeats(Cell(1, "sgd", 1), 3, False)
-    (7, 3)
+    And less often where a measurement is an epoch of half a million steps and more.
+
+    >>> num_repeats(Cell(256, "sgd", 1), 3, False), num_repeats(Cell(1, "sgd", 10), 3, False)
+    (5, 2)
     """
-    short = cell.num_seeds == 1 and cell.batch_size > 1
-    return 2 * repeats + 1 if short and not quick else repeats
+    if quick:
+        return repeats
+    if cell.batch_size == 1:
+        return max(1, repeats - 1) if cell.num_seeds > 1 else repeats
+    return repeats + 2 if cell.num_seeds == 1 else repeats
 
 
 def as_mapping(task: Task) -> dict[str, Any]:
