@@ -71,7 +71,7 @@ def postgresql(tmp_path_factory) -> Iterator[str]:
         quietly([programs["createdb"], *server, "optsweep"])
         yield f"postgresql+psycopg://postgres@127.0.0.1:{port}/optsweep"
     finally:
-        quietly([*control, "-m", "immediate", "stop"])
+        quietly([*control, "-m", "fast", "stop"])
 
 
 _SLURM_CONF = """\
