@@ -104,9 +104,12 @@ def _target(table: pd.DataFrame, question: Question) -> list[str]:
     reached = table[table["epochs_to_target"] < math.inf]
     if reached.empty:
         return [f"No setting reaches {aim} with most of its seeds."]
-    first = reached.loc[reached["seconds_to_target"].idxmin()]
+    # Seconds tell of the settings only where these are timed alone.
+    time = "seconds" if question.is_timed else "epochs"
+    first = reached.loc[reached[f"{time}_to_target"].idxmin()]
+    seconds = f"{short(first['seconds_to_target'])} s and " if question.is_timed else ""
     told = (
-        f"{first['setting']} reaches {aim} first, after {short(first['seconds_to_target'])} s and "
+        f"{first['setting']} reaches {aim} first, after {seconds}"
         f"{count(int(first['epochs_to_target']), 'epoch')}"
     )
     missed = len(table) - len(reached)

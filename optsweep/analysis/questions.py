@@ -28,6 +28,11 @@ class Question:
     part: str = ""
     figures: Sequence[str] = field(default=())
 
+    @property
+    def is_timed(self) -> bool:
+        """Whether it asks for seconds, so that its cells are to be trained alone."""
+        return not {"loss_against_seconds", "timing"}.isdisjoint(self.figures)
+
     def baseline_of(self, setting: Setting, among: Sequence[Setting]) -> Setting | None:
         """What a setting is compared with: the baseline that shares its other settings.
 

@@ -15,6 +15,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 
 from optsweep import naming, runs
+from optsweep.checks import InputError
 from optsweep.cli import composition
 from optsweep.cli.mistakes import MISTAKES, exit_with, is_mistake
 from optsweep.cli.overrides import rewrite
@@ -38,7 +39,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     try:
         given = sys.argv[1:] if arguments is None else list(arguments)
         sys.argv[1:] = rewrite(given, composition.config_dir())
-        Plugins.instance().register(SearchSweeper)
+        _register_plugins(given)
         _hydra_main()
     except KeyboardInterrupt:
         print("optsweep: interrupted; the same command continues", file=sys.stderr)
@@ -49,6 +50,23 @@ def main(arguments: Sequence[str] | None = None) -> None:
         if not is_mistake(error):
             raise
         exit_with(error)
+
+
+def _register_plugins(arguments: Sequence[str]) -> None:
+    """Tell Hydra of the sweeper and the launcher that are ours.
+
+    Raises:
+        InputError: If the launcher for Slurm is wanted and its extra is not installed.
+    """
+    Plugins.instance().register(SearchSweeper)
+    if "hydra/launcher=submitit_slurm" in arguments:
+        try:
+            from optsweep.cli.slurm import ClusterLauncher  # noqa: PLC0415
+        except ModuleNotFoundError as error:
+            raise InputError(
+                "hydra/launcher=submitit_slurm: it is an extra; pip install 'optsweep[slurm]'"
+            ) from error
+        Plugins.instance().register(ClusterLauncher)
 
 
 def run_job(composed: DictConfig) -> float:

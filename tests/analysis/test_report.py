@@ -151,7 +151,7 @@ def test_an_answer_is_told_by_the_numbers(tree):
     assert told == (
         "Of 2 settings, default ends with the highest test accuracy, 0.8100 ± 0.0100, and "
         "gaussian with the lowest, 0.7050 ± 0.0071. Against default, the 95 % interval excludes 0 "
-        "for gaussian (−0.3400). Default reaches 0.8 test accuracy first, after 4 s and 2 epochs; "
+        "for gaussian (−0.3400). Default reaches 0.8 test accuracy first, after 2 epochs; "
         "one setting never does. The generalisation gap is 0.0300 for all. "
         "Diverged: gaussian (1 of 3 seeds). Without a result: xavier (missing), "
         "kaiming (partial) and orthogonal (corrupt). Of 3 claims, 1 stays undecided and 2 lack "
