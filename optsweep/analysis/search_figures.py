@@ -24,8 +24,7 @@ from optsweep.analysis.searches import Search, Variant
 from optsweep.analysis.settings import in_words, phrase_value
 
 _BEST, _DONE, _STOPPED = "#d55e00", "#0072b2", "#6f7783"
-_MIN_FOR_IMPORTANCE = 10
-_MIN_FOR_CONTOUR = 10
+_MIN_TRIALS = 10  # fewer tell nothing of importance or of a surface
 _COLUMNS = 4
 
 
@@ -79,7 +78,7 @@ def importance(search: Search, variant: Variant) -> Picture | None:
     """How much of the good trials' choice each key explains."""
     complete = variant.trials[variant.trials["status"] == "completed"]
     keys = [key for key in _keys(variant) if complete[key].notna().all()]
-    if len(complete) < _MIN_FOR_IMPORTANCE or len(keys) < 2:
+    if len(complete) < _MIN_TRIALS or len(keys) < 2:
         return None
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
@@ -104,7 +103,7 @@ def contour(search: Search, variant: Variant) -> Picture | None:
     pairs = [
         pair
         for pair in itertools.combinations(numeric, 2)
-        if len(complete.dropna(subset=list(pair))) >= _MIN_FOR_CONTOUR
+        if len(complete.dropna(subset=list(pair))) >= _MIN_TRIALS
     ][:3]
     if not pairs:
         return None

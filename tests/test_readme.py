@@ -1,0 +1,37 @@
+"""The README's figures are those of the study that lies beside it."""
+
+import csv
+import re
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+STUDY = ROOT / "notebooks" / "study"
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+@pytest.fixture(scope="module")
+def claims() -> list[dict[str, str]]:
+    with (STUDY / "claims.csv").open(encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_every_claim_stands_in_the_readme_with_its_verdict(claims):
+    told = re.findall(r"^\| (\w+) \| (.+?) \| (\w+) \|$", README, flags=re.MULTILINE)
+    assert [(name, verdict) for name, _, verdict in told] == [
+        (row["id"], row["verdict"]) for row in claims
+    ]
+
+
+def test_the_tally_is_that_of_the_table(claims):
+    counts = Counter(row["verdict"] for row in claims)
+    told = dict(re.findall(r"(holds|contradicted|undecided): \*\*(\d+)\*\*", README))
+    assert {verdict: int(number) for verdict, number in told.items()} == counts
+    assert "missing" not in counts
+
+
+def test_pictures_and_links_are_there():
+    links = re.findall(r"\]\(([^)#:]+)\)", README)
+    assert [link for link in links if not (ROOT / link).exists()] == []
