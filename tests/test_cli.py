@@ -242,7 +242,7 @@ def test_help_shows_groups_and_examples_and_does_not_import_torch(tmp_path):
     )
     assert (done.returncode, done.stderr) == (0, "")
     assert "optimizer: adagrad, adam, adamw, amsgrad" in done.stdout
-    assert done.stdout.count("python -m optsweep") == 3
+    assert done.stdout.count("python -m optsweep") == 4
 
 
 def test_shell_completion_knows_the_groups(tmp_path):

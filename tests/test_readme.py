@@ -19,7 +19,11 @@ def claims() -> list[dict[str, str]]:
 
 
 def test_every_claim_stands_in_the_readme_with_its_verdict(claims):
-    told = re.findall(r"^\| (\w+) \| (.+?) \| (holds|contradicted|undecided|missing) \|$", README, flags=re.MULTILINE)
+    told = re.findall(
+        r"^\| (\w+) \| (.+?) \| (holds|contradicted|undecided|missing) \|$",
+        README,
+        flags=re.MULTILINE,
+    )
     assert [(name, verdict) for name, _, verdict in told] == [
         (row["id"], row["verdict"]) for row in claims
     ]

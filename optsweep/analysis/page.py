@@ -7,7 +7,7 @@ import math
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jinja2
 import pandas as pd
@@ -18,13 +18,15 @@ from optsweep.analysis.comparisons import RULES
 from optsweep.analysis.drawing import COLOUR_NAMES, COLOURS, ORDERED
 from optsweep.analysis.pictures import Picture
 from optsweep.analysis.questions import Question
-from optsweep.analysis.search_report import SearchSection
 from optsweep.analysis.settings import family, phrase_value
 from optsweep.analysis.study import TRAINED, Study
 from optsweep.analysis.summary import best_per_optimizer, warnings
 from optsweep.analysis.tables import readable
 from optsweep.analysis.verdicts import VERDICTS
 from optsweep.analysis.wording import count, interval, number, short
+
+if TYPE_CHECKING:
+    from optsweep.analysis.search_report import SearchSection
 
 SYMBOLS = dict(zip(VERDICTS, ("✓", "✗", "?", "–"), strict=True))
 # Columns of the table of all cells: facets, then means over seeds.

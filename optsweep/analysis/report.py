@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pandas as pd
 
@@ -15,12 +16,13 @@ from optsweep.analysis.machine import measure_machine
 from optsweep.analysis.page import Section, render_page
 from optsweep.analysis.pictures import Picture, save
 from optsweep.analysis.questions import Question, assign
-from optsweep.analysis.search_report import search_section
-from optsweep.analysis.searches import find_searches
 from optsweep.analysis.study import Study
 from optsweep.analysis.tables import setting_table, write_tables
 from optsweep.analysis.wording import count
 from optsweep.runs import write_atomically
+
+if TYPE_CHECKING:
+    from optsweep.analysis.search_report import SearchSection
 
 QUICK = "Quick settings: these numbers only show that everything runs."
 
@@ -55,12 +57,22 @@ def write_report(runs: Path, out: Path, say: Callable[[str], None] = lambda line
         sections.append(_section(study, question, names, own, out))
         made = sections[-1]
         say(f"{question.id}: {len(made.tables)} tables, {len(made.pictures)} figures")
-    searches = [search_section(folder, out / "figures") for folder in find_searches(runs)]
+    searches = _searches(runs, out / "figures")
     for search in searches:
         say(f"search {search.name}: {len(search.pictures)} figures")
     page = out / "index.html"
     write_atomically(page, render_page(study, sections, searches))
     return page
+
+
+def _searches(runs: Path, figures: Path) -> list[SearchSection]:
+    """The sections of all searches; Optuna is loaded only if there is one."""
+    folders = sorted(path.parent for path in runs.glob("*/study.db"))
+    if not folders:
+        return []
+    from optsweep.analysis.search_report import search_section  # noqa: PLC0415
+
+    return [search_section(folder, figures) for folder in folders]
 
 
 def write_claims(judgements: list[Judgement], path: Path, study: Study) -> None:

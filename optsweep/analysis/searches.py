@@ -110,11 +110,6 @@ class Search:
         return max(ranked, key=lambda one: values[one.variant] or 0.0, default=None)
 
 
-def find_searches(folder: Path) -> list[Path]:
-    """The folders of searches below a folder of runs, by name."""
-    return sorted(path.parent for path in folder.glob(f"*/{STUDY_FILE}"))
-
-
 def read_search(folder: Path) -> Search:
     """Read a search.
 

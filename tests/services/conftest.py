@@ -1,7 +1,7 @@
 """Servers that tests start for themselves, on loopback, and stop again.
 
-Where their programs are missing the tests are skipped; with OPTSWEEP_SERVICES=required, as in
-.ci/run, that is an error.
+The tests are skipped unless OPTSWEEP_SERVICES=required, as in .ci/run, says that the servers'
+programs are installed: bash scripts/test.sh --numprocesses 0 tests/services
 """
 
 import contextlib
@@ -9,6 +9,7 @@ import os
 import shutil
 import socket
 import subprocess
+import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,14 +18,15 @@ import pytest
 
 
 def need(*programs: str) -> dict[str, str]:
-    """Where programs are; the test is skipped, or fails, without them."""
+    """Where programs are; the test is skipped if nobody asked for it, and fails without them."""
+    if os.environ.get("OPTSWEEP_SERVICES") != "required":
+        pytest.skip("servers are started only with OPTSWEEP_SERVICES=required")
     places = [*os.environ["PATH"].split(os.pathsep), "/usr/sbin", "/sbin"]
     places += map(str, sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True))
     found = {name: shutil.which(name, path=os.pathsep.join(places)) for name in programs}
     missing = [name for name, place in found.items() if place is None]
     if missing:
-        tell = pytest.fail if os.environ.get("OPTSWEEP_SERVICES") == "required" else pytest.skip
-        tell(f"not installed: {', '.join(missing)}")
+        pytest.fail(f"not installed: {', '.join(missing)}")
     return {name: str(place) for name, place in found.items()}
 
 
@@ -48,12 +50,10 @@ def wait_for(what, seconds: float = 30.0) -> None:
 
 
 @pytest.fixture(scope="session")
-def postgresql(tmp_path_factory) -> Iterator[str]:
+def postgresql() -> Iterator[str]:
     """URL of an empty database in a PostgreSQL of our own."""
     programs = need("initdb", "pg_ctl", "createdb")
-    folder = tmp_path_factory.mktemp("postgresql")
-    for parent in folder.parents[:2]:  # pytest's folders are for their owner alone
-        parent.chmod(0o755)
+    folder = Path(tempfile.mkdtemp(prefix="postgresql-"))  # pytest's are for their owner alone
     user = as_user("postgres")
     if user:
         shutil.chown(folder, "postgres")
@@ -72,6 +72,7 @@ def postgresql(tmp_path_factory) -> Iterator[str]:
         yield f"postgresql+psycopg://postgres@127.0.0.1:{port}/optsweep"
     finally:
         quietly([*control, "-m", "fast", "stop"])
+        shutil.rmtree(folder)
 
 
 _SLURM_CONF = """\

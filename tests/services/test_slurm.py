@@ -52,7 +52,7 @@ def test_a_grid_runs_as_an_array_of_jobs(run, slurm, tmp_path):
 
 
 def test_a_sweep_whose_jobs_are_cancelled_ends_and_continues(start, run, slurm, tmp_path):
-    grid = (*SLURM, "init=default,gaussian", "trainer.epochs=1,4000")
+    grid = (*SLURM, "init=default,gaussian", "trainer.epochs=1,200000")
     process = start(*grid, **slurm)
     deadline = time.monotonic() + 240
     while True:  # the two short cells are done, a long one runs
