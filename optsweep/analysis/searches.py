@@ -12,14 +12,14 @@ from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 
 from optsweep import runs
+from optsweep.analysis.collect import CELLS_FOLDER
 from optsweep.analysis.settings import in_words
 from optsweep.analysis.statistics import Interval, bootstrap_interval, paired_differences
 from optsweep.checks import InputError
 from optsweep.search.space import at_edge
+from optsweep.search.storage import FILE, sqlite_url
 
-STUDY_FILE = "study.db"
 FINALS_FILE = "finals.csv"
-CELLS_FOLDER = "cells"
 _ENDED = (TrialState.COMPLETE, TrialState.PRUNED)
 
 
@@ -116,15 +116,13 @@ def read_search(folder: Path) -> Search:
     Raises:
         InputError: If its study cannot be read.
     """
-    path = folder / STUDY_FILE
-    url = f"sqlite:///{path}"
     try:
-        storage = optuna.storages.RDBStorage(url)
+        storage = optuna.storages.RDBStorage(sqlite_url(folder))
         names = optuna.get_all_study_names(storage)
         studies = [optuna.load_study(study_name=name, storage=storage) for name in names]
     except Exception as error:  # whatever SQLAlchemy or SQLite find wrong with the file
         reason = str(error).partition("\n")[0]
-        raise InputError(f"{path} is not the study of a search ({reason})") from error
+        raise InputError(f"{folder / FILE} is not the study of a search ({reason})") from error
     variants = [_variant(study, len(studies) > 1) for study in studies]
     return Search(folder.name, folder, variants, _finals(folder))
 

@@ -24,6 +24,7 @@ from optuna.trial import Trial, TrialState
 
 from optsweep import naming, runs
 from optsweep.analysis.search_report import report_search
+from optsweep.analysis.searches import FINALS_FILE
 from optsweep.checks import InputError, as_text, integer, number
 from optsweep.cli import composition
 from optsweep.cli.grids import split_override
@@ -36,7 +37,6 @@ from optsweep.search.space import Space
 from optsweep.search.storage import alone, copy_to_file, open_study, storage_url
 from optsweep.search.trials import Claims
 
-FINALS_FILE = "finals.csv"
 FINAL_COLUMNS = ("variant", "kind", "overrides", "cell")
 # What a final cell has of its own: fresh seeds, all training examples, no early end.
 _OF_FINALS = ("seed", "num_seeds", "dataset.val_size", "stopping.floor", "stopping.patience")
