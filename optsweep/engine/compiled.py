@@ -15,6 +15,7 @@ from torch import Tensor
 
 from optsweep.data import Split
 from optsweep.engine import Scores
+from optsweep.engine.deferred import EXAMPLES, MOST_DEFERRED, new_deferral
 from optsweep.engine.epochs import run_epoch
 from optsweep.engine.inputs import ROWS, aligned
 from optsweep.engine.passes import Network
@@ -66,6 +67,10 @@ class CompiledEngine:
         self.team_size = max(1, min(num_threads // self.num_seeds, SHARES))
         if batch_size < _TEAM_BATCH_SIZE:
             self.team_size = 1
+        # Steps of some linear rule and a few examples are taken together.
+        self.num_deferred = EXAMPLES if rule.is_linear and batch_size <= MOST_DEFERRED else 0
+        if self.num_deferred:
+            self.team_size = max(1, min(num_threads // self.num_seeds, SHARES))
         self.blas = ThreadpoolController()
         # Moments of pixels that are always zero decay into subnormal numbers, which slow a
         # processor down and are far below what a weight can feel.
@@ -93,7 +98,7 @@ class CompiledEngine:
                 ]
                 futures.append(members)
             results = [[member.result() for member in members] for members in futures]
-        return _scores([members[0] for members in results], len(self.train))
+        return _scores([np.sum(members, axis=0) for members in results], len(self.train))
 
     def evaluate(self, split: Split) -> Scores:
         """See `Engine.evaluate`."""
@@ -145,12 +150,15 @@ class CompiledEngine:
             table,
             self.network,
             new_room(self.network, self.dtype),
+            new_deferral(self.network, self.num_deferred if learn else 0, self.dtype),
             member,
             learn,
         )
 
     def _team(self, size: int) -> list[Member]:
-        return new_team(size, ROWS * int(self.network.sizes[1]), self.dtype)
+        num_sums = max(ROWS, 2 * self.num_deferred) * int(self.network.sizes[1])
+        num_sums += self.num_deferred**2
+        return new_team(size, self.network, num_sums, self.rest[0].weights.size, self.dtype)
 
     def _one_blas_thread(self) -> AbstractContextManager[Any]:
         return self.blas.limit(limits=1, user_api="blas")

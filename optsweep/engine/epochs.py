@@ -2,52 +2,57 @@
 
 from __future__ import annotations
 
-import numpy as np
-
-from optsweep.engine.inputs import ROWS, add_shares, clear, collect, expect, multiply_inputs
+from optsweep.engine.deferred import run_deferred
+from optsweep.engine.inputs import ROWS, add_shares
 from optsweep.engine.jit import compiled
-from optsweep.engine.layerwise import adapt, prepare
-from optsweep.engine.memory import pack_width
-from optsweep.engine.passes import backward, cross_entropy, forward, rows_of
-from optsweep.engine.shares import adapt_inputs, add_input_gradients, update_inputs, vectors_of
-from optsweep.engine.team import SHARES, meet
-from optsweep.engine.updates import Step, update
-
-# Examples that are fetched from memory before their turn.
-_AHEAD = 2
+from optsweep.engine.layerwise import adapt_rest
+from optsweep.engine.ones import multiply_shares, run_ones
+from optsweep.engine.passes import HALF, HALVES, backward, cross_entropy, forward, rows_of
+from optsweep.engine.shares import (
+    adapt_inputs,
+    add_input_gradients,
+    list_examples,
+    update_inputs,
+)
+from optsweep.engine.team import meet
+from optsweep.engine.updates import Step, update_rest
 
 
 @compiled
-def _pass(images, labels, order, begin, num_rows, weights, rest, network, room, member, turn):
-    """Pass a chunk of examples, `begin` the first of them, through the network.
+def _pass_halves(num_rows, batch_size, rest, network, room, member, turn, is_first, learn):
+    """Pass this member's halves of a chunk through the network; add up losses and gradients.
 
-    The team sums up the first layer's products in `turn`, 0 or 1, of its sums: at the other one
-    a member may still be reading.
+    Returns:
+        How many of their predictions were right.
     """
-    num_inputs, width = network.sizes[0], network.sizes[1]
-    vector = pack_width(weights)
-    clear(room.lists, num_rows)
-    for row in range(num_rows):
-        example = begin + row if len(order) == 0 else order[begin + row]
-        room.labels[row] = labels[example]
-        if len(order) > begin + row + _AHEAD:
-            expect(images[order[begin + row + _AHEAD]])
-        for share in range(member.rank, SHARES, member.size):
-            first, last = vectors_of(share, num_inputs, vector)
-            collect(room.lists, row, images[example], first, last)
-    sums = member.sums[turn]
-    for share in range(member.rank, SHARES, member.size):
-        first, last = vectors_of(share, num_inputs, vector)
-        multiply_inputs(room.lists, num_rows, first, last, weights, width, sums[share])
-    meet(member)
-    add_shares(sums, num_rows * width, room.buffers.outputs)
-    forward(num_rows, rest, network, room.buffers)
+    num_correct = 0
+    width = network.sizes[1]
+    last_layer = len(network.sizes) - 2
+    buffers = member.buffers
+    for half in range(member.rank, HALVES, member.size):
+        gradient = member.gradients[half]
+        if is_first and learn:
+            gradient[:] = 0
+        first = half * HALF
+        num = min(HALF, num_rows - first)
+        if num <= 0:
+            continue
+        add_shares(member.sums[turn], first * width, (first + num) * width, buffers.outputs)
+        forward(first, num, rest.weights, network, buffers)
+        logits = rows_of(buffers.outputs, network, last_layer, first, num)
+        slopes = rows_of(buffers.deltas, network, last_layer, first, num)
+        scores = cross_entropy(logits, room.labels[first : first + num], batch_size, slopes)
+        room.losses[half] += scores[0]
+        num_correct += scores[1]
+        if learn:
+            backward(first, num, rest.weights, gradient, network, buffers)
+    return num_correct
 
 
 @compiled
 def run_epoch(
     images, labels, order, batch_size, inputs, rest, segments, layerwise, l2, constants, table,
-    network, room, member, learn,
+    network, room, deferral, member, learn,
 ):  # fmt: skip
     """All steps of an epoch of one seed, or a member's part in them; or score the examples.
 
@@ -67,56 +72,59 @@ def run_epoch(
         table: (steps, 5) coefficients of the rule at every step.
         network: Its shape.
         room: The thread's own.
+        deferral: The thread's own, empty where every step writes its weights.
         member: The thread's place in the team.
         learn: Whether the steps are taken; else nothing but the losses is computed.
 
     Returns:
-        Summed loss and number of right predictions, each batch as it was when it was trained on.
+        Summed loss and number of right predictions, each batch as it was when it was trained on;
+        those of a team are the sums over its members.
     """
-    loss = 0.0
+    if learn and len(deferral.numbers) > 0:
+        return run_deferred(
+            images, labels, order, batch_size, inputs, rest, segments, l2, constants, table,
+            network, room, deferral, member,
+        )  # fmt: skip
+    if learn and batch_size == 1:
+        return run_ones(
+            images, labels, order, inputs, rest, segments, layerwise, l2, constants, table,
+            network, room, member,
+        )  # fmt: skip
     num_correct = 0
     num_chunks = 0
-    last = len(network.sizes) - 2
-    unshrunk = np.empty(table.shape[1], table.dtype)
+    room.losses[:] = 0
+    deltas, nothing = member.buffers.deltas, inputs.weights[:0]
     for step in range(len(table)):
         begin = step * batch_size
         end = min(begin + batch_size, len(images))
-        rest.gradient[:] = 0
+        num_rows = 0
         for start in range(begin, end, ROWS):
-            num_rows = min(ROWS, end - start)
-            _pass(
-                images, labels, order, start, num_rows, inputs.weights, rest.weights,
-                network, room, member, num_chunks % 2,
-            )  # fmt: skip
+            num_rows, is_first = min(ROWS, end - start), start == begin
+            turn = num_chunks % 2
             num_chunks += 1
-            logits = rows_of(room.buffers.outputs, network, last, num_rows)
-            slopes = rows_of(room.buffers.deltas, network, last, num_rows)
-            scores = cross_entropy(logits, room.labels, end - begin, slopes)
-            loss += scores[0]
-            num_correct += scores[1]
+            list_examples(images, labels, order, start, num_rows, network, room, member, nothing)
+            multiply_shares(inputs, num_rows, network, room, member, turn)
+            num_correct += _pass_halves(
+                num_rows, end - begin, rest, network, room, member, turn, is_first, learn
+            )
             if not learn:
                 continue
-            backward(num_rows, rest.weights, rest.gradient, network, room.buffers)
-            if end - begin > ROWS or layerwise:
-                add_input_gradients(inputs, num_rows, start == begin, network, room, member)
+            meet(member)
+            if start + ROWS < end or layerwise:
+                add_input_gradients(inputs, deltas, num_rows, is_first, network, room, member)
         if not learn:
             continue
+        for i in range(len(rest.gradient)):
+            rest.gradient[i] = member.gradients[0, i] + member.gradients[1, i]
         image = images[begin if len(order) == 0 else order[begin]]
         decaying = Step(constants, table[step], l2)
         if layerwise:
             adapt_inputs(inputs, network, member, decaying, layerwise)
+            adapt_rest(rest, segments, decaying, layerwise)
         else:
-            update_inputs(inputs, image, end - begin, network, room, member, decaying)
-        unshrunk[:] = table[step]
-        unshrunk[0] = 1
-        others = Step(constants, unshrunk, l2 - l2)
-        for k in range(len(segments)):
-            first, after, decays = segments[k]
-            g = rest.gradient[first:after]
-            chosen = decaying if decays else others
-            if layerwise:
-                squares = prepare(rest, first, after, g, chosen, layerwise)
-                adapt(rest, first, after, g, chosen, layerwise, squares[0], squares[1])
-            else:
-                update(rest, first, after, g, chosen)
-    return loss, num_correct
+            is_whole = end - begin <= ROWS
+            update_inputs(
+                inputs, deltas, image, num_rows, is_whole, network, room, member, decaying
+            )
+            update_rest(rest, segments, decaying)
+    return room.losses[0] + room.losses[1], num_correct

@@ -13,7 +13,17 @@ import torch
 from numba import njit
 
 from optsweep.engine.jit import compiled
-from optsweep.engine.lanes import add_scaled, load, scaled, store, tile_width
+from optsweep.engine.lanes import (
+    add_scaled,
+    half_width,
+    load,
+    load_half,
+    load_register,
+    register_width,
+    scaled,
+    store,
+    tile_width,
+)
 from optsweep.engine.memory import at, pack, pack_width, prefetch, put
 
 # Examples that pass through the network together: their lists, the weights and the gradient
@@ -115,9 +125,9 @@ def collect_users(lists, num_rows, first_vector, last_vector):
 
 
 @njit(inline="always")
-def _add_rows(out, o, table, width, indices, values, begin, end):
+def add_listed(out, o, table, width, indices, values, begin, end):
     """Add to a row of `out`, at `o`, the listed rows of `table`, each times its value."""
-    tile = tile_width(table)
+    tile, register = tile_width(table), register_width(table)
     whole = width - width % tile
     for j in range(0, whole, tile):
         total = load(out, o + j)
@@ -125,10 +135,25 @@ def _add_rows(out, o, table, width, indices, values, begin, end):
             row = at(indices, k) * width
             total = add_scaled(total, at(values, k), load(table, row + j))
         store(out, o + j, total)
-    if whole < width:
+    fine = width - width % register
+    for j in range(whole, fine, register):
+        total = load_register(out, o + j)
         for k in range(begin, end):
             row = at(indices, k) * width
-            for j in range(whole, width):
+            total = add_scaled(total, at(values, k), load_register(table, row + j))
+        store(out, o + j, total)
+    half = half_width(table)
+    finest = width - width % half
+    for j in range(fine, finest, half):
+        last = load_half(out, o + j)
+        for k in range(begin, end):
+            row = at(indices, k) * width
+            last = add_scaled(last, at(values, k), load_half(table, row + j))
+        store(out, o + j, last)
+    if finest < width:
+        for k in range(begin, end):
+            row = at(indices, k) * width
+            for j in range(finest, width):
                 out[o + j] += values[k] * table[row + j]
 
 
@@ -144,15 +169,18 @@ def multiply_inputs(lists, num_rows, first_vector, last_vector, weight, width, o
         last = min(first + step, last_vector)
         for row in range(num_rows):
             begin, end = lists.bounds[row, first], lists.bounds[row, last]
-            _add_rows(out, row * width, weight, width, lists.inputs, lists.values, begin, end)
+            add_listed(out, row * width, weight, width, lists.inputs, lists.values, begin, end)
 
 
 @compiled
-def add_shares(sums, num, out):
-    """Add up the first `num` products of all shares: `sums` is (4, ...)."""
-    sum0, sum1, sum2, sum3 = sums[0], sums[1], sums[2], sums[3]
-    for i in range(num):
-        out[i] = (sum0[i] + sum1[i]) + (sum2[i] + sum3[i])
+def add_shares(sums, begin, end, out):
+    """Add up the products of all shares from `begin` to `end`: `sums` is (4, ...)."""
+    sum0, sum1, sum2, sum3 = (
+        sums[0, begin:end], sums[1, begin:end], sums[2, begin:end], sums[3, begin:end],
+    )  # fmt: skip
+    total = out[begin:end]
+    for i in range(len(total)):
+        total[i] = (sum0[i] + sum1[i]) + (sum2[i] + sum3[i])
 
 
 @compiled
@@ -164,7 +192,7 @@ def add_input_gradient(lists, num_inputs, delta, width, out):
     for i in range(num_inputs):
         begin = i * ROWS
         end = begin + lists.counts[i]
-        _add_rows(out, i * width, delta, width, lists.users, lists.user_values, begin, end)
+        add_listed(out, i * width, delta, width, lists.users, lists.user_values, begin, end)
 
 
 @compiled
@@ -178,20 +206,3 @@ def single_gradient(image, first, num_inputs, delta, width, out):
             store(out, i * width + j, scaled(value, load(delta, j)))
         for j in range(whole, width):
             out[i * width + j] = value * delta[j]
-
-
-@compiled
-def descend_inputs(lists, rate, delta, width, weight):
-    """Plain SGD at one example a step: subtract `rate` times the gradient, in used rows alone."""
-    tile = tile_width(weight)
-    whole = width - width % tile
-    for j in range(0, whole, tile):
-        slope = load(delta, j)
-        for k in range(lists.ends[0]):
-            o = at(lists.inputs, k) * width + j
-            store(weight, o, add_scaled(load(weight, o), -rate * at(lists.values, k), slope))
-    if whole < width:
-        for k in range(lists.ends[0]):
-            o = at(lists.inputs, k) * width
-            for j in range(whole, width):
-                weight[o + j] -= rate * lists.values[k] * delta[j]

@@ -7,6 +7,7 @@ are written with the functions below. Offsets count entries of a flat array and 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from llvmlite import ir
@@ -55,26 +56,41 @@ def _multiply_add(builder: Any, lanes: Lanes, *vectors: Any) -> Any:
     return builder.call(builder.module.declare_intrinsic(name, (), function_type), vectors)
 
 
-@generated
-def tile_width(typingctx, array):
-    """Numbers in a tile of the array's type."""
-
-    def generate(context, builder, signature, arguments):
-        return context.get_constant(types.intp, _tile(array.dtype).num)
-
-    return types.intp(array), generate
+def _register(dtype: types.Float) -> Lanes:
+    return Lanes(dtype, register_size(dtype))
 
 
-@generated
-def load(typingctx, array, offset):
-    """The tile that begins at `offset`."""
-    tile = _tile(array.dtype)
+def _half(dtype: types.Float) -> Lanes:
+    return Lanes(dtype, register_size(dtype) // 2)
 
-    def generate(context, builder, signature, arguments):
-        place = _place(context, builder, tile, array, *arguments)
-        return builder.load(place, align=array.dtype.bitwidth // 8)
 
-    return tile(array, types.intp), generate
+def _width_of(kind: Callable[[types.Float], Lanes]) -> Any:
+    def width(typingctx, array):
+        def generate(context, builder, signature, arguments):
+            return context.get_constant(types.intp, kind(array.dtype).num)
+
+        return types.intp(array), generate
+
+    return generated(width)
+
+
+def _load_of(kind: Callable[[types.Float], Lanes]) -> Any:
+    def load(typingctx, array, offset):
+        lanes = kind(array.dtype)
+
+        def generate(context, builder, signature, arguments):
+            place = _place(context, builder, lanes, array, *arguments)
+            return builder.load(place, align=array.dtype.bitwidth // 8)
+
+        return lanes(array, types.intp), generate
+
+    return generated(load)
+
+
+# Numbers in a tile, a register and half a register of an array's type; and those that begin at
+# an offset of the array.
+tile_width, register_width, half_width = map(_width_of, (_tile, _register, _half))
+load, load_register, load_half = map(_load_of, (_tile, _register, _half))
 
 
 @generated

@@ -9,6 +9,7 @@ import math
 
 from optsweep.engine.jit import compiled
 from optsweep.engine.lanes import add_products, no_sums, sum_of, sum_width
+from optsweep.engine.updates import Step
 
 _PIECE = 4096  # entries whose squares are summed in their own precision
 
@@ -56,6 +57,18 @@ def adapt(parameters, begin, end, g, step, rule, weight_square, other_square):
         ratio = step.constants[1] * norm / other if norm > 0 and other > 0 else 1.0
         rate = w.dtype.type(coefficients[2] * ratio)
         _descend_with_momentum(w, g, first, step.constants[0], rate, step.l2)
+
+
+@compiled
+def adapt_rest(rest, segments, step, rule):
+    """One step of all parameters but the first layer's weights; see `updates.update_rest`."""
+    others = Step(step.constants, step.coefficients, step.l2 - step.l2)
+    for k in range(len(segments)):
+        first, after, decays = segments[k]
+        g = rest.gradient[first:after]
+        chosen = step if decays else others
+        squares = prepare(rest, first, after, g, chosen, rule)
+        adapt(rest, first, after, g, chosen, rule, squares[0], squares[1])
 
 
 @compiled

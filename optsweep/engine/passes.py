@@ -1,4 +1,4 @@
-"""Compiled passes through the network of one seed: forward, loss, backward.
+"""Compiled passes of some examples through the network of one seed: forward, loss, backward.
 
 A network's parameters are two flat vectors: the first layer's weights (in, out), and per layer
 all others: weights (in, out), the bias, and for a normalised hidden layer its scale and shift.
@@ -15,14 +15,15 @@ from optsweep.engine.inputs import ROWS, aligned
 from optsweep.engine.jit import compiled
 from optsweep.engine.layers import (
     add_bias,
-    add_outer,
-    multiply,
-    multiply_transposed,
     normalize,
     normalize_backward,
     rectify,
     rectify_backward,
 )
+
+
+HALVES = 2  # of `ROWS` examples, each of which a thread passes through the network
+HALF = ROWS // HALVES
 
 
 class Network(NamedTuple):
@@ -40,7 +41,7 @@ class Network(NamedTuple):
 
 
 class Buffers(NamedTuple):
-    """Room for a pass of `ROWS` examples; layer by layer, each (rows, units) and flat.
+    """Room for passes of `ROWS` examples; layer by layer, each (rows, units) and flat.
 
     Attributes:
         outputs: What each layer gives to the next; the logits last.
@@ -48,7 +49,7 @@ class Buffers(NamedTuple):
         hats: Normalised rows.
         inverse_stds: 1/std of every row.
         deltas: Gradients of the outputs.
-        product: (in * out,), the gradient of one layer's weights from these examples.
+        product: (HALVES, in * out), gradients of one layer's weights from a half of the examples.
     """
 
     outputs: Any
@@ -70,33 +71,37 @@ def new_buffers(network: Network, dtype: np.dtype) -> Buffers:
         hats=aligned(normalized, dtype),
         inverse_stds=aligned(ROWS * len(widths), dtype),
         deltas=aligned(units, dtype),
-        product=aligned(int(np.max(widths[:-1] * widths[1:], initial=0)), dtype),
+        product=aligned((HALVES, int(np.max(widths[:-1] * widths[1:], initial=0))), dtype),
     )
 
 
 @compiled
-def rows_of(buffer, network, layer, num_rows):
-    """The first `num_rows` rows of a layer: (n, units)."""
+def rows_of(buffer, network, layer, first, num_rows):
+    """The `num_rows` rows of a layer from `first` on: (n, units)."""
     start = 0
     for before in range(layer):
         start += ROWS * network.sizes[before + 1]
     width = network.sizes[layer + 1]
+    start += first * width
     return buffer[start : start + num_rows * width].reshape(num_rows, width)
 
 
 @compiled
-def forward(num_rows, rest, network, buffers):
-    """Outputs of all layers into `buffers`, where the first layer's products already are."""
+def forward(first, num_rows, rest, network, buffers):
+    """Outputs of all layers for the rows from `first` on.
+
+    The first layer's products are already in their place.
+    """
     num_layers = len(network.sizes) - 1
     offset = 0
     for layer in range(num_layers):
-        out = rows_of(buffers.outputs, network, layer, num_rows)
+        out = rows_of(buffers.outputs, network, layer, first, num_rows)
         fan_in, fan_out = network.sizes[layer], network.sizes[layer + 1]
         if layer > 0:
-            inputs = rows_of(buffers.outputs, network, layer - 1, num_rows)
+            inputs = rows_of(buffers.outputs, network, layer - 1, first, num_rows)
             weight = rest[offset : offset + fan_in * fan_out].reshape(fan_in, fan_out)
             offset += fan_in * fan_out
-            multiply(inputs, weight, out)
+            np.dot(inputs, weight, out)
         bias = rest[offset : offset + fan_out]
         offset += fan_out
         normalized = network.norms[layer]
@@ -105,42 +110,43 @@ def forward(num_rows, rest, network, buffers):
             scale = rest[offset : offset + fan_out]
             shift = rest[offset + fan_out : offset + 2 * fan_out]
             offset += 2 * fan_out
-            hat = rows_of(buffers.hats, network, layer, num_rows)
-            inverse_std = buffers.inverse_stds[layer * ROWS : layer * ROWS + num_rows]
+            hat = rows_of(buffers.hats, network, layer, first, num_rows)
+            inverse_std = buffers.inverse_stds[layer * ROWS + first :]
             if network.before:
                 normalize(out, scale, shift, hat, inverse_std, out)
                 rectify(out)
             else:
-                rectified = rows_of(buffers.rectified, network, layer, num_rows)
+                rectified = rows_of(buffers.rectified, network, layer, first, num_rows)
                 rectified[:] = out
                 normalize(rectified, scale, shift, hat, inverse_std, out)
 
 
 @compiled
-def backward(num_rows, rest, gradient, network, buffers):
+def backward(first, num_rows, rest, gradient, network, buffers):
     """Add the gradient of all parameters but the first layer's weights to `gradient`.
 
     It starts from that of the logits, in the last of the deltas, and leaves that of the first
     layer's products in the first.
     """
+    one = rest.dtype.type(1)
     num_layers = len(network.sizes) - 1
     offset = len(rest)
     for layer in range(num_layers - 1, -1, -1):
         fan_in, fan_out = network.sizes[layer], network.sizes[layer + 1]
-        delta = rows_of(buffers.deltas, network, layer, num_rows)
+        delta = rows_of(buffers.deltas, network, layer, first, num_rows)
         normalized = network.norms[layer]
         if layer < num_layers - 1 and (network.before or not normalized):
-            rectify_backward(delta, rows_of(buffers.outputs, network, layer, num_rows))
+            rectify_backward(delta, rows_of(buffers.outputs, network, layer, first, num_rows))
         if normalized:
             offset -= 2 * fan_out
             scale = rest[offset : offset + fan_out]
             g_scale = gradient[offset : offset + fan_out]
             g_shift = gradient[offset + fan_out : offset + 2 * fan_out]
-            hat = rows_of(buffers.hats, network, layer, num_rows)
-            inverse_std = buffers.inverse_stds[layer * ROWS : layer * ROWS + num_rows]
-            normalize_backward(delta, scale, hat, inverse_std, g_scale, g_shift)
+            hat = rows_of(buffers.hats, network, layer, first, num_rows)
+            inverse_std = buffers.inverse_stds[layer * ROWS + first :]
+            normalize_backward(delta, scale, hat, inverse_std, one, g_scale, g_shift)
             if not network.before:
-                rectify_backward(delta, rows_of(buffers.rectified, network, layer, num_rows))
+                rectify_backward(delta, rows_of(buffers.rectified, network, layer, first, num_rows))
         offset -= fan_out
         g_bias = gradient[offset : offset + fan_out]
         for row in range(num_rows):
@@ -151,13 +157,15 @@ def backward(num_rows, rest, gradient, network, buffers):
             num = fan_in * fan_out
             offset -= num
             weight = rest[offset : offset + num].reshape(fan_in, fan_out)
-            g_weight = gradient[offset : offset + num].reshape(fan_in, fan_out)
-            product = buffers.product[:num].reshape(fan_in, fan_out)
-            inputs = rows_of(buffers.outputs, network, layer - 1, num_rows)
-            add_outer(inputs, delta, g_weight, product)
-            multiply_transposed(
-                delta, weight, rows_of(buffers.deltas, network, layer - 1, num_rows)
+            g_weight, product = (
+                gradient[offset : offset + num],
+                buffers.product[first // HALF, :num],
             )
+            inputs = rows_of(buffers.outputs, network, layer - 1, first, num_rows)
+            np.dot(inputs.T, delta, product.reshape(fan_in, fan_out))
+            for i in range(num):
+                g_weight[i] += product[i]
+            np.dot(delta, weight.T, rows_of(buffers.deltas, network, layer - 1, first, num_rows))
 
 
 @compiled

@@ -45,6 +45,11 @@ class Rule:
     l2: float = 0.0
     layerwise: int = 0
 
+    @property
+    def is_linear(self) -> bool:
+        """Whether a step is linear in weights, moments and gradient: SGD in all its forms."""
+        return not (self.moments[1] or self.layerwise)
+
     def table(self, rates: np.ndarray, steps_before: int) -> np.ndarray:
         """Coefficients (steps, 5) of the steps after `steps_before`, at learning `rates`."""
         steps = np.arange(steps_before + 1, steps_before + len(rates) + 1, dtype=np.float64)

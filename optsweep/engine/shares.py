@@ -12,17 +12,24 @@ from optsweep.engine.inputs import (
     Lists,
     add_input_gradient,
     aligned,
+    clear,
+    collect,
     collect_users,
-    descend_inputs,
+    expect,
     new_lists,
     single_gradient,
 )
 from optsweep.engine.jit import compiled
 from optsweep.engine.layerwise import adapt, prepare
 from optsweep.engine.memory import pack_width
-from optsweep.engine.passes import Buffers, Network, new_buffers
+from optsweep.engine.passes import HALVES, Network
+from optsweep.engine.single import Single, new_single
 from optsweep.engine.team import SHARES, meet
 from optsweep.engine.updates import update
+
+
+# Examples that are fetched from memory before their turn.
+_AHEAD = 2
 
 
 class Room(NamedTuple):
@@ -30,14 +37,16 @@ class Room(NamedTuple):
 
     Attributes:
         lists: The non-zero inputs.
-        buffers: Of all layers.
+        single: Of all layers, for one example alone.
         labels: (ROWS,) int64.
+        losses: (HALVES,) float64, summed up half by half.
         gradient: (BLOCK * units,) of the first layer's weights of a block of inputs.
     """
 
     lists: Lists
-    buffers: Buffers
+    single: Single
     labels: Any
+    losses: Any
     gradient: Any
 
 
@@ -46,8 +55,9 @@ def new_room(network: Network, dtype: np.dtype) -> Room:
     num_inputs, width = (int(size) for size in network.sizes[:2])
     return Room(
         lists=new_lists(num_inputs, dtype),
-        buffers=new_buffers(network, dtype),
+        single=new_single(network, dtype),
         labels=np.zeros(ROWS, np.int64),
+        losses=np.zeros(HALVES),
         gradient=aligned(BLOCK * width, dtype),
     )
 
@@ -60,7 +70,29 @@ def vectors_of(share, num_inputs, width):
 
 
 @compiled
-def add_input_gradients(inputs, num_rows, is_first, network, room, member):
+def list_examples(images, labels, order, begin, num_rows, network, room, member, dense):
+    """List this member's inputs of a chunk of examples, and the labels of all of them.
+
+    They are also copied to `dense`, share by share (num_rows, inputs), unless that is empty.
+    """
+    vector, num_inputs = pack_width(images), network.sizes[0]
+    clear(room.lists, num_rows)
+    for row in range(num_rows):
+        example = begin + row if len(order) == 0 else order[begin + row]
+        room.labels[row] = labels[example]
+        if len(order) > begin + row + _AHEAD:
+            expect(images[order[begin + row + _AHEAD]])
+        for share in range(member.rank, SHARES, member.size):
+            first, last = vectors_of(share, num_inputs, vector)
+            collect(room.lists, row, images[example], first, last)
+            if len(dense) > 0:
+                start, end = first * vector, min(last * vector, num_inputs)
+                o = start * num_rows + row * (end - start)
+                dense[o : o + end - start] = images[example, start:end]
+
+
+@compiled
+def add_input_gradients(inputs, deltas, num_rows, is_first, network, room, member):
     """Add the gradient of a chunk, the first one of its batch or a later one."""
     num_inputs, width = network.sizes[0], network.sizes[1]
     vector = pack_width(inputs.weights)
@@ -73,37 +105,35 @@ def add_input_gradients(inputs, num_rows, is_first, network, room, member):
             if is_first:
                 g[:] = 0
             collect_users(room.lists, num_rows, block, after)
-            add_input_gradient(room.lists, end - begin, room.buffers.deltas, width, g)
+            add_input_gradient(room.lists, end - begin, deltas, width, g)
 
 
 @compiled
-def update_inputs(inputs, image, num_rows, network, room, member, step):
-    """One step of the first layer's weights.
+def update_inputs(inputs, deltas, image, num_rows, is_whole, network, room, member, step):
+    """One step of the first layer's weights, after a chunk of `num_rows` examples.
 
-    Where the batch was one chunk, of `num_rows` examples, of which `image` is the first, their
-    gradient is made block by block and never stored; else it has been summed up before.
+    `deltas` are the gradients of the chunk's products. If the chunk is the whole batch, its
+    gradient is made block by block and never stored; else it is added to that of the chunks
+    before. Of a single example, `image` is that one.
     """
     num_inputs, width = network.sizes[0], network.sizes[1]
     vector = pack_width(inputs.weights)
-    deltas = room.buffers.deltas
-    if num_rows == 1 and step.l2 == 0 and len(inputs.first) == 0 and len(inputs.second) == 0:
-        descend_inputs(room.lists, step.coefficients[2], deltas, width, inputs.weights)
-        return
     for share in range(member.rank, SHARES, member.size):
         first, last = vectors_of(share, num_inputs, vector)
         for block in range(first, last, BLOCK // vector):
             after = min(block + BLOCK // vector, last)
             begin, end = block * vector, min(after * vector, num_inputs)
-            if num_rows > ROWS:
-                g = inputs.gradient[begin * width : end * width]
-            else:
+            if is_whole:
                 g = room.gradient[: (end - begin) * width]
-                if num_rows == 1:
-                    single_gradient(image, begin, end - begin, deltas, width, g)
-                else:
+                if num_rows > 1:
                     g[:] = 0
-                    collect_users(room.lists, num_rows, block, after)
-                    add_input_gradient(room.lists, end - begin, deltas, width, g)
+            else:
+                g = inputs.gradient[begin * width : end * width]
+            if is_whole and num_rows == 1:
+                single_gradient(image, begin, end - begin, deltas, width, g)
+            else:
+                collect_users(room.lists, num_rows, block, after)
+                add_input_gradient(room.lists, end - begin, deltas, width, g)
             update(inputs, begin * width, end * width, g, step)
 
 

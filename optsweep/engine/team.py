@@ -1,9 +1,10 @@
 """Threads that train one seed together: each has some of the inputs, and all meet at every step.
 
 The first layer is split into shares by its inputs. A member of a team lists, multiplies and
-updates what belongs to its shares; the sums of the shares are all that is exchanged. The layers
-behind, a tenth of the arithmetic, every member computes for itself. Sums are formed share by
-share whatever the number of members, so that the result does not depend on it.
+updates what belongs to its shares. The layers behind, a tenth of the arithmetic, are split by the
+examples, of which a member has a half; their parameters every member updates for itself, in a
+copy of its own. Sums are formed share by share and half by half whatever the number of members,
+so that the result does not depend on it.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import numpy as np
 from numba import types
 
 from optsweep.engine.jit import compiled, generated
+from optsweep.engine.passes import HALVES, Buffers, Network, new_buffers
 
 SHARES = 4  # and thus the largest team
 _SPINS = 2000  # some microseconds, then let other threads run
@@ -33,6 +35,8 @@ class Member(NamedTuple):
         arrived: (SHARES * line,) int64, how often each member has come to `meet`.
         squares: (SHARES, 2), sums of squares that make up a norm of the first layer.
         sums: (2, SHARES, rows * width), what the shares add to the first layer's outputs.
+        buffers: Of a chunk of examples.
+        gradients: (HALVES, P), of all parameters but the first layer's weights, half by half.
     """
 
     rank: int
@@ -40,14 +44,28 @@ class Member(NamedTuple):
     arrived: Any
     squares: Any
     sums: Any
+    buffers: Buffers
+    gradients: Any
 
 
-def new_team(size: int, num_sums: int, dtype: np.dtype) -> list[Member]:
-    """A team that has not met yet."""
+def new_team(
+    size: int, network: Network, num_sums: int, num_others: int, dtype: np.dtype
+) -> list[Member]:
+    """A team that has not met yet.
+
+    Args:
+        size: Members.
+        network: Its shape.
+        num_sums: Numbers that a share adds to the first layer's outputs.
+        num_others: Parameters but the first layer's weights.
+        dtype: Of all numbers.
+    """
     arrived = np.zeros(SHARES * _LINE, np.int64)
     squares = np.zeros((SHARES, 2))
     sums = np.zeros((2, SHARES, num_sums), dtype)
-    return [Member(rank, size, arrived, squares, sums) for rank in range(size)]
+    shared = (arrived, squares, sums, new_buffers(network, dtype))
+    gradients = np.zeros((HALVES, num_others), dtype)
+    return [Member(rank, size, *shared, gradients) for rank in range(size)]
 
 
 @generated

@@ -1,0 +1,75 @@
+"""Steps of one example, where a rule has to write every weight at every step."""
+
+from __future__ import annotations
+
+from optsweep.engine.inputs import add_shares, multiply_inputs
+from optsweep.engine.jit import compiled
+from optsweep.engine.layerwise import adapt_rest
+from optsweep.engine.memory import pack_width
+from optsweep.engine.shares import (
+    adapt_inputs,
+    add_input_gradients,
+    list_examples,
+    update_inputs,
+    vectors_of,
+)
+from optsweep.engine.single import learn_one
+from optsweep.engine.team import SHARES, meet
+from optsweep.engine.updates import Step, update_rest
+
+
+@compiled
+def multiply_shares(inputs, num_rows, network, room, member, turn):
+    """Products of the listed examples with the first layer's weights, share by share.
+
+    The team has them in `turn`, 0 or 1, of its sums: at the other one a member may still be
+    reading.
+    """
+    num_inputs, width = network.sizes[0], network.sizes[1]
+    vector = pack_width(inputs.weights)
+    for share in range(member.rank, SHARES, member.size):
+        first, last = vectors_of(share, num_inputs, vector)
+        out = member.sums[turn, share]
+        multiply_inputs(room.lists, num_rows, first, last, inputs.weights, width, out)
+    meet(member)
+
+
+@compiled
+def run_ones(
+    images, labels, order, inputs, rest, segments, layerwise, l2, constants, table,
+    network, room, member,
+):  # fmt: skip
+    """All steps of an epoch of one seed; see `engine.epochs.run_epoch`.
+
+    Every member of a team passes the example through the layers behind the first one; the scores
+    are those of the first member.
+    """
+    loss = 0.0
+    num_correct = 0
+    one = rest.weights.dtype.type(1)
+    nothing = inputs.weights[:0]
+    sizes, norms, before = network
+    outputs, rectified, hats, inverse_stds, deltas, values, numbers, ends = room.single
+    for number in range(len(table)):
+        list_examples(images, labels, order, number, 1, network, room, member, nothing)
+        multiply_shares(inputs, 1, network, room, member, number % 2)
+        add_shares(member.sums[number % 2], 0, sizes[1], outputs)
+        rest.gradient[:] = 0
+        scores = learn_one(
+            rest.weights, one, rest.gradient, room.labels, 1, sizes, norms, before, outputs,
+            rectified, hats, inverse_stds, deltas, values, numbers, ends,
+        )  # fmt: skip
+        loss += scores[0]
+        num_correct += scores[1]
+        step = Step(constants, table[number], l2)
+        if layerwise:
+            add_input_gradients(inputs, deltas, 1, True, network, room, member)
+            adapt_inputs(inputs, network, member, step, layerwise)
+            adapt_rest(rest, segments, step, layerwise)
+        else:
+            image = images[number if len(order) == 0 else order[number]]
+            update_inputs(inputs, deltas, image, 1, True, network, room, member, step)
+            update_rest(rest, segments, step)
+    if member.rank > 0:
+        return 0.0, 0
+    return loss, num_correct
