@@ -146,11 +146,11 @@ def test_a_seed_does_not_depend_on_its_stack(slice_config):
     assert [row for row in stack if row["seed"] == 1] == alone
 
 
-@pytest.mark.parametrize("batch_size", [1, 32, 100, 1000])
-@pytest.mark.parametrize("optimizer", ["sgd", "adam", "lamb"])
+@pytest.mark.parametrize("batch_size", [1, 3, 32, 100, 1000])
+@pytest.mark.parametrize("optimizer", ["sgd", "sgd momentum=0.9", "adam", "lamb"])
 def test_history_does_not_depend_on_the_number_of_threads(slice_config, optimizer, batch_size):
     """One thread a seed, two for each of two seeds, four for one: the same to the last digit."""
-    common = (f"optimizer={optimizer}", f"batch_size={batch_size}", "trainer.engine=numba")
+    common = (*f"optimizer={optimizer}".split(), f"batch_size={batch_size}", "trainer.engine=numba")
     before = torch.get_num_threads()
     try:
         alone = [

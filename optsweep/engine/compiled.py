@@ -15,7 +15,7 @@ from torch import Tensor
 
 from optsweep.data import Split
 from optsweep.engine import Scores
-from optsweep.engine.deferred import EXAMPLES, MOST_DEFERRED, new_deferral
+from optsweep.engine.deferred import EXAMPLES, most_deferred, new_deferral
 from optsweep.engine.epochs import run_epoch
 from optsweep.engine.inputs import ROWS, aligned
 from optsweep.engine.passes import Network
@@ -27,9 +27,6 @@ from optsweep.model import StackedMLP
 
 # Examples that one thread scores at a time.
 _EVALUATION_ROWS = 100 * ROWS
-# Threads meet at every step. With smaller batches they would do so every few microseconds, and
-# a meeting takes a thousand times as long whenever another program has one of the cores.
-_TEAM_BATCH_SIZE = 32
 _ALL_IN_ORDER = np.empty(0, np.int64)
 
 
@@ -65,12 +62,7 @@ class CompiledEngine:
         )
         # Several threads train one seed only where there are no other seeds to give them to.
         self.team_size = max(1, min(num_threads // self.num_seeds, SHARES))
-        if batch_size < _TEAM_BATCH_SIZE:
-            self.team_size = 1
-        # Steps of some linear rule and a few examples are taken together.
-        self.num_deferred = EXAMPLES if rule.is_linear and batch_size <= MOST_DEFERRED else 0
-        if self.num_deferred:
-            self.team_size = max(1, min(num_threads // self.num_seeds, SHARES))
+        self.num_deferred = EXAMPLES if batch_size <= most_deferred(rule) else 0
         self.blas = ThreadpoolController()
         # Moments of pixels that are always zero decay into subnormal numbers, which slow a
         # processor down and are far below what a weight can feel.

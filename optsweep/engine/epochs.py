@@ -111,12 +111,13 @@ def run_epoch(
                 continue
             meet(member)
             if start + ROWS < end or layerwise:
-                add_input_gradients(inputs, deltas, num_rows, is_first, network, room, member)
+                add_input_gradients(
+                    inputs, images, deltas, num_rows, is_first, network, room, member
+                )
         if not learn:
             continue
         for i in range(len(rest.gradient)):
             rest.gradient[i] = member.gradients[0, i] + member.gradients[1, i]
-        image = images[begin if len(order) == 0 else order[begin]]
         decaying = Step(constants, table[step], l2)
         if layerwise:
             adapt_inputs(inputs, network, member, decaying, layerwise)
@@ -124,7 +125,7 @@ def run_epoch(
         else:
             is_whole = end - begin <= ROWS
             update_inputs(
-                inputs, deltas, image, num_rows, is_whole, network, room, member, decaying
+                inputs, images, deltas, num_rows, is_whole, network, room, member, decaying
             )
             update_rest(rest, segments, decaying)
     return room.losses[0] + room.losses[1], num_correct

@@ -24,7 +24,7 @@ from optsweep.engine.lanes import (
     store,
     tile_width,
 )
-from optsweep.engine.memory import at, pack, pack_width, prefetch, put
+from optsweep.engine.memory import at, pack, pack_width, prefetch, put, transpose
 
 # Examples that pass through the network together: their lists, the weights and the gradient
 # share the second-level cache.
@@ -41,20 +41,24 @@ class Lists(NamedTuple):
     Attributes:
         bounds: (ROWS, vectors + 1) int64, where an example's inputs of each vector begin.
         ends: (ROWS,) int64, where an example's list ends.
+        starts: (ROWS,) int64, the number of an example's first input among those of all images.
         inputs: (ROWS * stride,) int32, the inputs of an example that are not zero.
         values: (ROWS * stride,), their values.
         counts: (BLOCK,) int64, how many examples have an input of the present block.
         users: (BLOCK * ROWS,) int32, which examples do.
         user_values: (BLOCK * ROWS,), with what value.
+        columns: (vector, ROWS), inputs of one vector of all examples, zero or not.
     """
 
     bounds: Any
     ends: Any
+    starts: Any
     inputs: Any
     values: Any
     counts: Any
     users: Any
     user_values: Any
+    columns: Any
 
 
 def aligned(shape: int | tuple[int, ...], dtype: np.dtype) -> np.ndarray:
@@ -69,11 +73,13 @@ def new_lists(num_inputs: int, dtype: np.dtype) -> Lists:
     return Lists(
         bounds=np.zeros((ROWS, most_vectors + 1), np.int64),
         ends=np.zeros(ROWS, np.int64),
+        starts=np.zeros(ROWS, np.int64),
         inputs=aligned(ROWS * stride, np.dtype(np.int32)),
         values=aligned(ROWS * stride, dtype),
         counts=np.zeros(BLOCK, np.int64),
         users=aligned(BLOCK * ROWS, np.dtype(np.int32)),
         user_values=aligned(BLOCK * ROWS, dtype),
+        columns=aligned(16 * ROWS, dtype),
     )
 
 
@@ -94,7 +100,7 @@ def collect(lists, row, image, first_vector, last_vector):
         lists.bounds[row, vector] = end
         first = vector * width
         if first + width <= len(image):
-            end = pack(image, first, lists.values, lists.inputs, end)
+            end = pack(image, first, first, lists.values, lists.inputs, end)
         else:
             for i in range(first, len(image)):
                 lists.values[end], lists.inputs[end] = image[i], i
@@ -111,17 +117,47 @@ def expect(image):
 
 
 @compiled
-def collect_users(lists, num_rows, first_vector, last_vector):
-    """List the examples by their inputs of some vectors, at most `BLOCK` inputs."""
-    lists.counts[:] = 0
-    first = first_vector * pack_width(lists.values)
-    for row in range(num_rows):
-        for k in range(lists.bounds[row, first_vector], lists.bounds[row, last_vector]):
-            i = at(lists.inputs, k) - first
-            count = at(lists.counts, i)
-            put(lists.users, i * ROWS + count, row)
-            put(lists.user_values, i * ROWS + count, at(lists.values, k))
-            put(lists.counts, i, count + 1)
+def collect_users(lists, images, num_rows, first_vector, last_vector):
+    """List the examples by their inputs of some vectors, at most `BLOCK` inputs.
+
+    A vector of inputs of as many examples is transposed in registers and packed input by input:
+    0.16 instead of 0.43 µs an example.
+    """
+    width = pack_width(images)
+    num_inputs = images.shape[1]
+    after = (num_rows + width - 1) // width * width
+    lists.starts[num_rows:after] = lists.starts[0]  # something to read; its numbers are cleared
+    columns, users, values = lists.columns, lists.users, lists.user_values
+    for vector in range(first_vector, last_vector):
+        column = vector * width
+        i = (vector - first_vector) * width
+        if column + width > num_inputs:
+            _collect_last_users(lists, images, num_rows, column, i)
+            continue
+        for row in range(0, after, width):
+            transpose(images, lists.starts, row, column, columns, row, ROWS)
+        if num_rows < after:
+            for k in range(width):
+                columns[k * ROWS + num_rows : k * ROWS + after] = 0
+        for k in range(width):
+            begin = (i + k) * ROWS
+            end = begin
+            for row in range(0, after, width):
+                end = pack(columns, k * ROWS + row, row, values, users, end)
+            put(lists.counts, i + k, end - begin)
+
+
+@compiled
+def _collect_last_users(lists, images, num_rows, column, i):
+    """List the users of the last inputs, fewer than a vector, one by one."""
+    for k in range(images.shape[1] - column):
+        begin = (i + k) * ROWS
+        end = begin
+        for row in range(num_rows):
+            value = images.ravel()[lists.starts[row] + column + k]
+            lists.users[end], lists.user_values[end] = row, value
+            end += value != 0
+        lists.counts[i + k] = end - begin
 
 
 @njit(inline="always")
@@ -196,12 +232,15 @@ def add_input_gradient(lists, num_inputs, delta, width, out):
 
 
 @compiled
-def single_gradient(image, first, num_inputs, delta, width, out):
-    """`add_input_gradient` of one example alone: no more than a store of every entry."""
+def single_gradient(images, first, num_inputs, delta, width, out):
+    """`add_input_gradient` of one example alone: no more than a store of every entry.
+
+    Its inputs begin at the entry `first` of all images.
+    """
     tile = tile_width(out)
     whole = width - width % tile
     for i in range(num_inputs):
-        value = image[first + i]
+        value = at(images, first + i)
         for j in range(0, whole, tile):
             store(out, i * width + j, scaled(value, load(delta, j)))
         for j in range(whole, width):

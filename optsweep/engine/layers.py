@@ -62,9 +62,9 @@ def normalize(x, scale, shift, hat, inverse_std, out):
 
 @compiled
 def normalize_backward(delta, scale, hat, inverse_std, share, g_scale, g_shift):
-    """Gradient of `normalize`: of its rows in place; `share` times that of scale and shift is added.
+    """Gradient of `normalize`: of its rows in place, and `share` times that of scale and shift.
 
-    These may be added to the scale and shift of a single row themselves.
+    The latter are added to `g_scale` and `g_shift`, which may be a single row's scale and shift.
     """
     width = delta.shape[1]
     num = delta.dtype.type(width)

@@ -89,11 +89,11 @@ def pack_width(typingctx, array):
 
 
 @generated
-def pack(typingctx, array, offset, values, numbers, end):
+def pack(typingctx, array, offset, first_number, values, numbers, end):
     """Append the non-zero ones of `pack_width` entries to a list; return the list's new end.
 
-    The entries, from `offset` on, go to `values`, and their offsets to the int32 `numbers`.
-    Both need room for all of the entries.
+    The entries, from `offset` on, go to `values`, and their numbers, counted from `first_number`,
+    to the int32 `numbers`. Both need room for all of the entries.
     """
     num = register_size(array.dtype)
     kinds = {
@@ -108,10 +108,10 @@ def pack(typingctx, array, offset, values, numbers, end):
         place = builder.bitcast(place, floats.as_pointer())
         entries = builder.load(place, align=array.dtype.bitwidth // 8)
         used = builder.fcmp_unordered("!=", entries, ir.Constant(floats, None))
-        first = spread(builder, builder.trunc(arguments[1], ir.IntType(32)), num)
-        offsets = builder.add(first, ir.Constant(integers, list(range(num))))
+        first = spread(builder, builder.trunc(arguments[2], ir.IntType(32)), num)
+        counted = builder.add(first, ir.Constant(integers, list(range(num))))
         for (name, kind), vector, target, value in zip(
-            kinds.items(), (entries, offsets), (values, numbers), arguments[2:4], strict=True
+            kinds.items(), (entries, counted), (values, numbers), arguments[3:5], strict=True
         ):
             function = builder.module.declare_intrinsic(
                 f"llvm.experimental.vector.compress.v{num}{name}",
@@ -119,9 +119,53 @@ def pack(typingctx, array, offset, values, numbers, end):
                 ir.FunctionType(kind, [kind, bits, kind]),
             )
             packed = builder.call(function, [vector, used, ir.Constant(kind, ir.Undefined)])
-            place = pointer(context, builder, target, value, arguments[4])
+            place = pointer(context, builder, target, value, arguments[5])
             builder.store(packed, builder.bitcast(place, kind.as_pointer()), align=4)
         mask = builder.zext(builder.bitcast(used, ir.IntType(num)), ir.IntType(64))
-        return builder.add(arguments[4], builder.ctpop(mask))
+        return builder.add(arguments[5], builder.ctpop(mask))
 
-    return types.intp(array, types.intp, values, numbers, types.intp), generate
+    return types.intp(array, types.intp, types.intp, values, numbers, types.intp), generate
+
+
+@generated
+def transpose(typingctx, array, offsets, first, column, out, place, stride):
+    """Write `pack_width` columns of as many rows of `array` as rows of `out`.
+
+    Row k begins at the entry `offsets[first + k]` of the array, and its columns are those from
+    `column` on. Column k becomes the entries of `out` from `place + k * stride` on.
+    """
+    num = register_size(array.dtype)
+    kind = vector_type(array.dtype, num)
+    align = array.dtype.bitwidth // 8
+
+    def generate(context, builder, signature, arguments):
+        array_value, offsets_value, first, column, out_value, place, stride = arguments
+        rows = []
+        for k in range(num):
+            index = builder.add(first, ir.Constant(first.type, k))
+            offset = builder.load(pointer(context, builder, offsets, offsets_value, index))
+            start = builder.add(offset, column)
+            source = pointer(context, builder, array, array_value, start)
+            rows.append(builder.load(builder.bitcast(source, kind.as_pointer()), align=align))
+        block = 1
+        while block < num:  # swap the off-diagonal blocks of every square of 2 x 2 blocks
+            low = [k if not k & block else num + k - block for k in range(num)]
+            high = [k + block if not k & block else num + k for k in range(num)]
+            masks = [ir.Constant(ir.VectorType(ir.IntType(32), num), m) for m in (low, high)]
+            for k in range(num):
+                if not k & block:
+                    pair = rows[k], rows[k + block]
+                    rows[k], rows[k + block] = (
+                        builder.shuffle_vector(*pair, mask) for mask in masks
+                    )
+            block *= 2
+        for row in rows:
+            target = builder.bitcast(
+                pointer(context, builder, out, out_value, place), kind.as_pointer()
+            )
+            builder.store(row, target, align=align)
+            place = builder.add(place, stride)
+        return context.get_dummy_value()
+
+    signature = types.void(array, offsets, types.intp, types.intp, out, types.intp, types.intp)
+    return signature, generate

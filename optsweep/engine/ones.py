@@ -63,12 +63,11 @@ def run_ones(
         num_correct += scores[1]
         step = Step(constants, table[number], l2)
         if layerwise:
-            add_input_gradients(inputs, deltas, 1, True, network, room, member)
+            add_input_gradients(inputs, images, deltas, 1, True, network, room, member)
             adapt_inputs(inputs, network, member, step, layerwise)
             adapt_rest(rest, segments, step, layerwise)
         else:
-            image = images[number if len(order) == 0 else order[number]]
-            update_inputs(inputs, deltas, image, 1, True, network, room, member, step)
+            update_inputs(inputs, images, deltas, 1, True, network, room, member, step)
             update_rest(rest, segments, step)
     if member.rank > 0:
         return 0.0, 0

@@ -21,7 +21,6 @@ from optsweep.engine.layers import (
     rectify_backward,
 )
 
-
 HALVES = 2  # of `ROWS` examples, each of which a thread passes through the network
 HALF = ROWS // HALVES
 

@@ -27,7 +27,6 @@ from optsweep.engine.single import Single, new_single
 from optsweep.engine.team import SHARES, meet
 from optsweep.engine.updates import update
 
-
 # Examples that are fetched from memory before their turn.
 _AHEAD = 2
 
@@ -80,6 +79,7 @@ def list_examples(images, labels, order, begin, num_rows, network, room, member,
     for row in range(num_rows):
         example = begin + row if len(order) == 0 else order[begin + row]
         room.labels[row] = labels[example]
+        room.lists.starts[row] = example * num_inputs
         if len(order) > begin + row + _AHEAD:
             expect(images[order[begin + row + _AHEAD]])
         for share in range(member.rank, SHARES, member.size):
@@ -92,7 +92,7 @@ def list_examples(images, labels, order, begin, num_rows, network, room, member,
 
 
 @compiled
-def add_input_gradients(inputs, deltas, num_rows, is_first, network, room, member):
+def add_input_gradients(inputs, images, deltas, num_rows, is_first, network, room, member):
     """Add the gradient of a chunk, the first one of its batch or a later one."""
     num_inputs, width = network.sizes[0], network.sizes[1]
     vector = pack_width(inputs.weights)
@@ -104,18 +104,19 @@ def add_input_gradients(inputs, deltas, num_rows, is_first, network, room, membe
             g = inputs.gradient[begin * width : end * width]
             if is_first:
                 g[:] = 0
-            collect_users(room.lists, num_rows, block, after)
+            collect_users(room.lists, images, num_rows, block, after)
             add_input_gradient(room.lists, end - begin, deltas, width, g)
 
 
 @compiled
-def update_inputs(inputs, deltas, image, num_rows, is_whole, network, room, member, step):
+def update_inputs(inputs, images, deltas, num_rows, is_whole, network, room, member, step):
     """One step of the first layer's weights, after a chunk of `num_rows` examples.
 
     `deltas` are the gradients of the chunk's products. If the chunk is the whole batch, its
     gradient is made block by block and never stored; else it is added to that of the chunks
-    before. Of a single example, `image` is that one.
+    before.
     """
+    start = room.lists.starts[0]
     num_inputs, width = network.sizes[0], network.sizes[1]
     vector = pack_width(inputs.weights)
     for share in range(member.rank, SHARES, member.size):
@@ -130,9 +131,9 @@ def update_inputs(inputs, deltas, image, num_rows, is_whole, network, room, memb
             else:
                 g = inputs.gradient[begin * width : end * width]
             if is_whole and num_rows == 1:
-                single_gradient(image, begin, end - begin, deltas, width, g)
+                single_gradient(images, start + begin, end - begin, deltas, width, g)
             else:
-                collect_users(room.lists, num_rows, block, after)
+                collect_users(room.lists, images, num_rows, block, after)
                 add_input_gradient(room.lists, end - begin, deltas, width, g)
             update(inputs, begin * width, end * width, g, step)
 

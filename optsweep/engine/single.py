@@ -79,7 +79,7 @@ def _list(out, values, numbers, begin, every):
     if not every:
         whole = len(out) - len(out) % pack_width(out)
         for i in range(0, whole, pack_width(out)):
-            end = pack(out, i, values, numbers, end)
+            end = pack(out, i, i, values, numbers, end)
     for i in range(whole, len(out)):
         values[end], numbers[end] = out[i], i
         end += every or out[i] != 0
