@@ -15,7 +15,7 @@ from torch import Tensor
 
 from optsweep.data import Split
 from optsweep.engine import Scores
-from optsweep.engine.deferred import EXAMPLES, most_deferred, new_deferral
+from optsweep.engine.deferral import EXAMPLES, most_deferred, new_deferral
 from optsweep.engine.epochs import run_epoch
 from optsweep.engine.inputs import ROWS, aligned
 from optsweep.engine.passes import Network
