@@ -22,6 +22,7 @@ from optsweep.config import Config, DatasetConfig
 from optsweep.data import Dataset, load_dataset
 from optsweep.engine import Scores
 from optsweep.engine.choice import Choice, base_lr, check_engine, choose_engine, make_engine
+from optsweep.lean_torch import spare_compiler
 from optsweep.locate import locate
 from optsweep.model import Initializer, StackedMLP
 from optsweep.naming import config_hash
@@ -60,6 +61,7 @@ def plan_cell(config: Config) -> Plan:
         InputError: If the device is not there, or the initialiser, optimizer or schedule
             cannot be built as configured.
     """
+    spare_compiler()
     device = _device(config.trainer.device)
     with warnings.catch_warnings(record=True) as caught, _blaming("scheduler"):
         warnings.simplefilter("always", UserWarning)
