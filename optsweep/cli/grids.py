@@ -68,7 +68,7 @@ def plan_grid(arguments: Sequence[str]) -> Grid:
 
 
 def expand(config: DictConfig) -> list[list[str]]:
-    """The overrides of every cell of a grid, as Hydra's basic sweeper makes them.
+    """The overrides of every cell of a grid, in the order of training.
 
     Args:
         config: The composed configuration of the whole, with its `hydra` node.
