@@ -27,17 +27,18 @@ class GridSweeper(Sweeper):
         self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig
     ) -> None:
         """Hydra's way of handing over what a sweeper needs."""
-        self.config = config
-        self.launcher = Plugins.instance().instantiate_launcher(
+        launcher = Plugins.instance().instantiate_launcher(
             config=config, hydra_context=hydra_context, task_function=task_function
         )
+        self.grid = (config, launcher)
 
     def sweep(self, arguments: list[str]) -> Sequence[Sequence[JobReturn]]:
         """Train all cells; what one raises is raised here."""
         from optsweep.cli.grids import expand  # noqa: PLC0415
 
         del arguments  # the configuration has them
-        returned = self.launcher.launch(expand(self.config), initial_job_idx=0)
+        config, launcher = self.grid
+        returned = launcher.launch(expand(config), initial_job_idx=0)
         for job in returned:
             _ = job.return_value
         return [returned]
