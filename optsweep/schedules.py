@@ -179,10 +179,17 @@ def _fill_lengths(
             settings.setdefault(name, num_ticks)
 
 
+class _Still(torch.optim.SGD):
+    """For schedulers, who watch that steps are taken; torch's own would import its compiler."""
+
+    def step(self, closure: Any = None) -> Any:
+        """Do nothing."""
+
+
 def _torch_rates(
     schedule: type[LRScheduler], settings: dict[str, Any], lr: float, num_ticks: int
 ) -> list[float]:
-    optimizer = torch.optim.SGD([torch.zeros(1)], lr=lr)
+    optimizer = _Still([torch.zeros(1)], lr=lr)
     scheduler = _call(schedule, {"optimizer": optimizer, **settings})
     rates = []
     for tick in range(num_ticks):

@@ -245,6 +245,17 @@ def test_help_shows_groups_and_examples_and_does_not_import_torch(tmp_path):
     assert done.stdout.count("python -m optsweep") == 4
 
 
+def test_a_cell_is_planned_without_the_compiler_of_torch():
+    program = (
+        "import sys; from optsweep.cli.composition import compose, plan; "
+        "plan(compose('optimizer=adam', 'scheduler=cosine')); "
+        "sys.exit('torch._dynamo' in sys.modules)"
+    )
+    environment = os.environ | {"PYTHONPATH": str(TESTS.parent)}
+    done = subprocess.run([sys.executable, "-c", program], env=environment, check=False)
+    assert done.returncode == 0
+
+
 def test_shell_completion_knows_the_groups(tmp_path):
     done = subprocess.run(
         [sys.executable, "-m", "optsweep", "-sc", "query=bash"],

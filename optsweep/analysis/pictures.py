@@ -39,8 +39,9 @@ def save(picture: Picture, folder: Path) -> str:
         The SVG for a page: it takes the page's ink and paper.
     """
     with style(), mpl.rc_context({"svg.hashsalt": picture.name}):
-        picture.figure.draw_without_rendering()
-        picture.figure.set_layout_engine("none")  # done: the layout need not be found twice
+        if layout := picture.figure.get_layout_engine():
+            layout.execute(picture.figure)
+            picture.figure.set_layout_engine("none")  # done: it need not be found twice
         buffer = io.StringIO()
         picture.figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
     (folder / f"{picture.name}.png").write_bytes(png(picture))
@@ -54,7 +55,7 @@ def png(picture: Picture) -> bytes:
     """A picture as the bytes of a PNG file of few colours."""
     pixels, few = io.BytesIO(), io.BytesIO()
     with style():
-        picture.figure.savefig(pixels, format="png")
+        picture.figure.savefig(pixels, format="png", pil_kwargs={"compress_level": 0})
     # A third of the bytes; octrees keep a line's colour, which median cuts mix with its neighbours.
     image = Image.open(pixels).convert("RGB").quantize(128, Image.Quantize.FASTOCTREE, dither=_NONE)
     image.save(few, format="png", optimize=True)

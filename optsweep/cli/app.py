@@ -17,6 +17,7 @@ from omegaconf import DictConfig
 from optsweep import naming, runs
 from optsweep.checks import InputError
 from optsweep.cli import composition
+from optsweep.cli.grid_sweeper import GridSweeper
 from optsweep.cli.mistakes import MISTAKES, exit_with, is_mistake
 from optsweep.cli.overrides import rewrite
 from optsweep.cli.search import SearchSweeper
@@ -53,12 +54,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def _register_plugins(arguments: Sequence[str]) -> None:
-    """Tell Hydra of the sweeper and the launcher that are ours.
+    """Tell Hydra of the sweepers and the launcher that are ours.
 
     Raises:
         InputError: If the launcher for Slurm is wanted and its extra is not installed.
     """
-    Plugins.instance().register(SearchSweeper)
+    for sweeper in (GridSweeper, SearchSweeper):
+        Plugins.instance().register(sweeper)
     if "hydra/launcher=submitit_slurm" in arguments:
         try:
             from optsweep.cli.slurm import ClusterLauncher  # noqa: PLC0415

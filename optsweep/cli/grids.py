@@ -68,7 +68,7 @@ def plan_grid(arguments: Sequence[str]) -> Grid:
 
 
 def expand(config: DictConfig) -> list[list[str]]:
-    """The overrides of every cell of a grid, as Hydra's basic sweeper makes them.
+    """The overrides of every cell of a grid, in the order of training.
 
     Args:
         config: The composed configuration of the whole, with its `hydra` node.
@@ -97,7 +97,8 @@ def compose_cells(config: DictConfig, config_name: str) -> Iterator[tuple[list[s
     """Compose every cell of a grid; Hydra has to be initialised.
 
     Composing takes Hydra almost a tenth of a second, so it is asked only once for each
-    combination of options of groups; values are put into a copy of what it gave.
+    combination of options of groups in a process, which may plan a grid and then train it;
+    values are put into a copy of what it gave.
 
     Args:
         config: The composed configuration of the whole, with its `hydra` node.
@@ -107,19 +108,19 @@ def compose_cells(config: DictConfig, config_name: str) -> Iterator[tuple[list[s
         A cell's overrides and its configuration.
     """
     hydras_own = list(config.hydra.overrides.hydra)
-
-    @functools.cache
-    def of_groups(*overrides: str) -> DictConfig:
-        return hydra.compose(config_name, [*hydras_own, *overrides])
-
     for overrides in expand(config):
         parsed = OverridesParser.create().parse_overrides(overrides)
         values = [override for override in parsed if _is_value(override)]
         groups = [override.input_line for override in parsed if not _is_value(override)]
         try:
-            yield overrides, _with_values(of_groups(*groups), values)
+            yield overrides, _with_values(_composed(config_name, *hydras_own, *groups), values)
         except OmegaConfBaseException:  # Hydra knows better what to say of a mistake
             yield overrides, hydra.compose(config_name, [*hydras_own, *overrides])
+
+
+@functools.cache
+def _composed(config_name: str, *overrides: str) -> DictConfig:
+    return hydra.compose(config_name, list(overrides))
 
 
 def _is_value(override: Override) -> bool:

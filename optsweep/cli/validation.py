@@ -38,7 +38,7 @@ class Validate(Callback):
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
         """Check all cells of a grid; a search chooses its cells as it goes."""
-        if not config.hydra.sweeper._target_.endswith(".BasicSweeper"):
+        if not config.hydra.sweeper._target_.endswith(".GridSweeper"):
             return
         try:
             self.grid = _checked_grid(config, kwargs["config_name"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
 import inspect
 from typing import Any, NamedTuple
@@ -60,6 +61,12 @@ def check_engine(choice: Choice, config: Config) -> None:
     model = StackedMLP(config.model, config.seeds[:2], default, 2, 2, torch.device("cpu"))
     engine = make_engine(choice, config, model, Split(torch.eye(2), torch.arange(2)))
     engine.train_epoch(None, np.zeros(1))
+
+
+def import_engine(choice: Choice) -> None:
+    """Import what `make_engine` is going to import."""
+    if choice.name == "numba":
+        importlib.import_module("optsweep.engine.compiled")
 
 
 def make_engine(choice: Choice, config: Config, model: StackedMLP, train: Split) -> Engine:
