@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
@@ -15,12 +16,14 @@ from torch import Tensor
 
 from optsweep.data import Split
 from optsweep.engine import Scores
-from optsweep.engine.deferral import EXAMPLES, most_deferred, new_deferral
+from optsweep.engine.deferral import EXAMPLES, Deferral, most_deferred, new_deferral
+from optsweep.engine.deferred import run_deferred
 from optsweep.engine.epochs import run_epoch
 from optsweep.engine.inputs import ROWS, aligned
+from optsweep.engine.ones import run_ones
 from optsweep.engine.passes import Network
 from optsweep.engine.rules import Rule
-from optsweep.engine.shares import new_room
+from optsweep.engine.shares import Room, new_room
 from optsweep.engine.team import SHARES, Member, new_team
 from optsweep.engine.updates import Parameters
 from optsweep.model import StackedMLP
@@ -71,8 +74,9 @@ class CompiledEngine:
         self.pool = ThreadPoolExecutor(
             num_threads, initializer=torch.set_flush_denormal, initargs=(True,)
         )
+        self.workplaces = threading.local()
         # Have every loop compiled before the clock runs.
-        self._train(0, _ALL_IN_ORDER, np.empty((0, 5), self.dtype), self._team(1)[0])
+        self._train(0, _ALL_IN_ORDER, np.empty((0, 5), self.dtype), None)
 
     def train_epoch(self, orders: Tensor | None, learning_rates: np.ndarray) -> Scores:
         """See `Engine.train_epoch`."""
@@ -84,7 +88,7 @@ class CompiledEngine:
         with self._one_blas_thread():
             for seed in range(self.num_seeds):
                 order = _ALL_IN_ORDER if orders is None else orders[seed].numpy()
-                team = self._team(self.team_size)
+                team = self._team(self.team_size) if self.team_size > 1 else [None]
                 members = [
                     self.pool.submit(self._train, seed, order, table, member) for member in team
                 ]
@@ -104,7 +108,7 @@ class CompiledEngine:
         return _scores(sums, len(split))
 
     def _train(
-        self, seed: int, order: np.ndarray, table: np.ndarray, member: Member
+        self, seed: int, order: np.ndarray, table: np.ndarray, member: Member | None
     ) -> tuple[float, int]:
         return self._run(seed, self.train, order, self.batch_size, table, member, learn=True)
 
@@ -112,8 +116,7 @@ class CompiledEngine:
         rows = slice(start, start + _EVALUATION_ROWS)
         part = Split(split.images[rows], split.labels[rows])
         one_step = np.empty((1, 5), self.dtype)
-        member = self._team(1)[0]
-        return self._run(seed, part, _ALL_IN_ORDER, len(part), one_step, member, learn=False)
+        return self._run(seed, part, _ALL_IN_ORDER, len(part), one_step, None, learn=False)
 
     def _run(
         self,
@@ -122,30 +125,44 @@ class CompiledEngine:
         order: np.ndarray,
         batch_size: int,
         table: np.ndarray,
-        member: Member,
+        member: Member | None,
         learn: bool,
     ) -> tuple[float, int]:
+        """Run the compiled loops in this thread, alone or as a member of a team."""
+        room, deferral, alone = self._workplace()
+        member = member or alone
         rest = self.rest[seed]
         if member.rank > 0:  # no member changes what is copied before all have met
             rest = Parameters(*(part.copy() for part in rest))
-        return run_epoch(
-            split.images.numpy(),
-            split.labels.numpy(),
-            order,
-            batch_size,
-            self.inputs[seed],
-            rest,
+        rule = (
             self.segments,
-            self.rule.layerwise,
             self.dtype.type(self.rule.l2),
             np.array(self.rule.constants, self.dtype),
             table,
             self.network,
-            new_room(self.network, self.dtype),
-            new_deferral(self.network, self.num_deferred if learn else 0, self.dtype),
-            member,
-            learn,
+            room,
         )
+        images, labels = split.images.numpy(), split.labels.numpy()
+        parameters, layerwise = (self.inputs[seed], rest), self.rule.layerwise
+        if learn and self.num_deferred:
+            return run_deferred(
+                images, labels, order, batch_size, *parameters, *rule, deferral, member
+            )
+        if learn and batch_size == 1:
+            return run_ones(images, labels, order, *parameters, *rule, member, layerwise)
+        return run_epoch(
+            images, labels, order, batch_size, *parameters, *rule, member, layerwise, learn
+        )
+
+    def _workplace(self) -> tuple[Room, Deferral, Member]:
+        """Where this thread writes to; made once, since its memory is cleared and paged in."""
+        if not hasattr(self.workplaces, "own"):
+            self.workplaces.own = (
+                new_room(self.network, self.dtype),
+                new_deferral(self.network, self.num_deferred, self.dtype),
+                self._team(1)[0],
+            )
+        return self.workplaces.own
 
     def _team(self, size: int) -> list[Member]:
         num_sums = max(ROWS, 2 * self.num_deferred) * int(self.network.sizes[1])

@@ -26,8 +26,8 @@ from optsweep.engine.inputs import (
     collect_users,
     multiply_inputs,
 )
-from optsweep.engine.jit import compiled
-from optsweep.engine.memory import pack_width
+from optsweep.engine.jit import compiled, entry
+from optsweep.engine.memory import copy, pack_width
 from optsweep.engine.shares import list_examples, vectors_of
 from optsweep.engine.single import learn_one
 from optsweep.engine.team import SHARES, meet
@@ -115,7 +115,7 @@ def _write(inputs, images, num, batch_size, network, lists, deferral, member):
             add_input_gradient(lists, end - begin, for_weights, width, w)
 
 
-@compiled
+@entry
 def run_deferred(
     images, labels, order, batch_size, inputs, rest, segments, l2, constants, table,
     network, room, deferral, member,
@@ -160,7 +160,7 @@ def run_deferred(
                 )  # fmt: skip
                 loss += scores[0]
                 num_correct += scores[1]
-                deferral.deltas[row * width : (row + 1) * width] = deltas[:width]
+                copy(deltas[:width], deferral.deltas[row * width : (row + 1) * width])
             take_step(deferral, number, momentum, step)
             if not in_place:
                 update_rest(rest, segments, step)

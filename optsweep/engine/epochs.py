@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from optsweep.engine.deferred import run_deferred
 from optsweep.engine.inputs import ROWS, add_shares
-from optsweep.engine.jit import compiled
+from optsweep.engine.jit import compiled, entry
 from optsweep.engine.layerwise import adapt_rest
-from optsweep.engine.ones import multiply_shares, run_ones
 from optsweep.engine.passes import HALF, HALVES, backward, cross_entropy, forward, rows_of
 from optsweep.engine.shares import (
     adapt_inputs,
     add_input_gradients,
     list_examples,
+    multiply_shares,
     update_inputs,
 )
 from optsweep.engine.team import meet
@@ -49,10 +48,10 @@ def _pass_halves(num_rows, batch_size, rest, network, room, member, turn, is_fir
     return num_correct
 
 
-@compiled
+@entry
 def run_epoch(
-    images, labels, order, batch_size, inputs, rest, segments, layerwise, l2, constants, table,
-    network, room, deferral, member, learn,
+    images, labels, order, batch_size, inputs, rest, segments, l2, constants, table,
+    network, room, member, layerwise, learn,
 ):  # fmt: skip
     """All steps of an epoch of one seed, or a member's part in them; or score the examples.
 
@@ -66,30 +65,19 @@ def run_epoch(
         inputs: The first layer's weights, which the members of a team share.
         rest: All other parameters; each member has its own copy.
         segments: (K, 3) int64 of `rest`: start, end, and whether weight decay reaches them.
-        layerwise: Which rule of `engine.layerwise` it is, or 0.
         l2: Weight decay that is added to the gradient.
         constants: (4,) of the rule.
         table: (steps, 5) coefficients of the rule at every step.
         network: Its shape.
         room: The thread's own.
-        deferral: The thread's own, empty where every step writes its weights.
         member: The thread's place in the team.
+        layerwise: Which rule of `engine.layerwise` it is, or 0.
         learn: Whether the steps are taken; else nothing but the losses is computed.
 
     Returns:
         Summed loss and number of right predictions, each batch as it was when it was trained on;
         those of a team are the sums over its members.
     """
-    if learn and len(deferral.numbers) > 0:
-        return run_deferred(
-            images, labels, order, batch_size, inputs, rest, segments, l2, constants, table,
-            network, room, deferral, member,
-        )  # fmt: skip
-    if learn and batch_size == 1:
-        return run_ones(
-            images, labels, order, inputs, rest, segments, layerwise, l2, constants, table,
-            network, room, member,
-        )  # fmt: skip
     num_correct = 0
     num_chunks = 0
     room.losses[:] = 0

@@ -110,9 +110,10 @@ def collect(lists, row, image, first_vector, last_vector):
 
 
 @compiled
-def expect(image):
-    """Begin to fetch an image that is listed next: the order of the examples is random."""
-    for i in range(0, len(image), pack_width(image)):
+def expect(image, first_vector, last_vector):
+    """Begin to fetch some vectors of an image that is listed soon: the order is random."""
+    width = pack_width(image)
+    for i in range(first_vector * width, min(last_vector * width, len(image)), width):
         prefetch(image, i)
 
 

@@ -10,7 +10,7 @@ from typing import Any
 from llvmlite import binding, ir
 from numba import types
 
-from optsweep.engine.jit import generated
+from optsweep.engine.jit import compiled, generated
 
 # The instruction set is part of the name under which numba caches compiled code.
 _REGISTER_BYTES = 64 if binding.get_host_cpu_features().get("avx512f") else 32
@@ -38,6 +38,16 @@ def spread(builder: Any, scalar: Any, num: int) -> Any:
     one = builder.insert_element(empty, scalar, ir.Constant(ir.IntType(32), 0))
     zeros = ir.Constant(ir.VectorType(ir.IntType(32), num), [0] * num)
     return builder.shuffle_vector(one, empty, zeros)
+
+
+@compiled
+def copy(source, target):
+    """Copy one row of numbers to another.
+
+    An assignment of a slice to a slice would have its messages of errors compiled: three seconds.
+    """
+    for i in range(len(source)):
+        target[i] = source[i]
 
 
 @generated

@@ -2,42 +2,24 @@
 
 from __future__ import annotations
 
-from optsweep.engine.inputs import add_shares, multiply_inputs
-from optsweep.engine.jit import compiled
+from optsweep.engine.inputs import add_shares
+from optsweep.engine.jit import entry
 from optsweep.engine.layerwise import adapt_rest
-from optsweep.engine.memory import pack_width
 from optsweep.engine.shares import (
     adapt_inputs,
     add_input_gradients,
     list_examples,
+    multiply_shares,
     update_inputs,
-    vectors_of,
 )
 from optsweep.engine.single import learn_one
-from optsweep.engine.team import SHARES, meet
 from optsweep.engine.updates import Step, update_rest
 
 
-@compiled
-def multiply_shares(inputs, num_rows, network, room, member, turn):
-    """Products of the listed examples with the first layer's weights, share by share.
-
-    The team has them in `turn`, 0 or 1, of its sums: at the other one a member may still be
-    reading.
-    """
-    num_inputs, width = network.sizes[0], network.sizes[1]
-    vector = pack_width(inputs.weights)
-    for share in range(member.rank, SHARES, member.size):
-        first, last = vectors_of(share, num_inputs, vector)
-        out = member.sums[turn, share]
-        multiply_inputs(room.lists, num_rows, first, last, inputs.weights, width, out)
-    meet(member)
-
-
-@compiled
+@entry
 def run_ones(
-    images, labels, order, inputs, rest, segments, layerwise, l2, constants, table,
-    network, room, member,
+    images, labels, order, inputs, rest, segments, l2, constants, table,
+    network, room, member, layerwise,
 ):  # fmt: skip
     """All steps of an epoch of one seed; see `engine.epochs.run_epoch`.
 

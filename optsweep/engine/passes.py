@@ -20,6 +20,7 @@ from optsweep.engine.layers import (
     rectify,
     rectify_backward,
 )
+from optsweep.engine.memory import copy
 
 HALVES = 2  # of `ROWS` examples, each of which a thread passes through the network
 HALF = ROWS // HALVES
@@ -116,7 +117,8 @@ def forward(first, num_rows, rest, network, buffers):
                 rectify(out)
             else:
                 rectified = rows_of(buffers.rectified, network, layer, first, num_rows)
-                rectified[:] = out
+                for row in range(num_rows):
+                    copy(out[row], rectified[row])
                 normalize(rectified, scale, shift, hat, inverse_std, out)
 
 

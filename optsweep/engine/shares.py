@@ -16,12 +16,13 @@ from optsweep.engine.inputs import (
     collect,
     collect_users,
     expect,
+    multiply_inputs,
     new_lists,
     single_gradient,
 )
 from optsweep.engine.jit import compiled
 from optsweep.engine.layerwise import adapt, prepare
-from optsweep.engine.memory import pack_width
+from optsweep.engine.memory import copy, pack_width
 from optsweep.engine.passes import HALVES, Network
 from optsweep.engine.single import Single, new_single
 from optsweep.engine.team import SHARES, meet
@@ -80,15 +81,32 @@ def list_examples(images, labels, order, begin, num_rows, network, room, member,
         example = begin + row if len(order) == 0 else order[begin + row]
         room.labels[row] = labels[example]
         room.lists.starts[row] = example * num_inputs
-        if len(order) > begin + row + _AHEAD:
-            expect(images[order[begin + row + _AHEAD]])
+        ahead = begin + row + _AHEAD
         for share in range(member.rank, SHARES, member.size):
             first, last = vectors_of(share, num_inputs, vector)
+            if ahead < len(order):
+                expect(images[order[ahead]], first, last)
             collect(room.lists, row, images[example], first, last)
             if len(dense) > 0:
                 start, end = first * vector, min(last * vector, num_inputs)
                 o = start * num_rows + row * (end - start)
-                dense[o : o + end - start] = images[example, start:end]
+                copy(images[example, start:end], dense[o : o + end - start])
+
+
+@compiled
+def multiply_shares(inputs, num_rows, network, room, member, turn):
+    """Products of the listed examples with the first layer's weights, share by share.
+
+    The team has them in `turn`, 0 or 1, of its sums: at the other one a member may still be
+    reading.
+    """
+    num_inputs, width = network.sizes[0], network.sizes[1]
+    vector = pack_width(inputs.weights)
+    for share in range(member.rank, SHARES, member.size):
+        first, last = vectors_of(share, num_inputs, vector)
+        out = member.sums[turn, share]
+        multiply_inputs(room.lists, num_rows, first, last, inputs.weights, width, out)
+    meet(member)
 
 
 @compiled

@@ -27,7 +27,7 @@ from optsweep.engine.lanes import (
     sum_width,
 )
 from optsweep.engine.layers import normalize, normalize_backward
-from optsweep.engine.memory import at, pack, pack_width
+from optsweep.engine.memory import at, copy, pack, pack_width
 from optsweep.engine.passes import Network, cross_entropy
 
 
@@ -123,7 +123,7 @@ def forward_one(
                     out[j] = max(out[j], zero)
             else:
                 kept = rectified[begin : begin + width]
-                kept[:] = out
+                copy(out, kept)
                 normalize(kept.reshape(1, width), scale, shift, hat, inverse_std, row)
         if layer < num_layers - 1:
             # A normalised output may be zero and yet have a gradient.
