@@ -110,9 +110,9 @@ def compilation_section(times: pd.DataFrame) -> str:
 
     return (
         "## Compilation\n\nSeconds of compilation → seconds per epoch and run in a job of ten "
-        "epochs that compiles first. optsweep compiles once after its installation, and loads "
-        "that once in a process, whatever its cells; the others compile for every cell.\n\n"
-        + _matrix(compiling, text)
+        "epochs that compiles first. optsweep compiles once after its installation, which its "
+        "first job waits for (see start-up), and loads that once in a process, whatever its "
+        "cells; the others compile for every cell.\n\n" + _matrix(compiling, text)
     )
 
 
@@ -133,7 +133,8 @@ def fractions_section(times: pd.DataFrame, bound: pd.DataFrame) -> str:
         "epoch at the best rate of any library on that step's shapes, and weights and moments "
         "moved through the caches at the bandwidth below. Plain SGD leaves out weights whose "
         "pixel is zero in the whole batch. Gathering batches, activations and the loss are not "
-        "in it.\n\n"
+        "in it. optsweep can be above it: it leaves pixels that are zero out of every product, "
+        "and moves the weights of SGD at batch size 1 once in many steps.\n\n"
         + _matrix(known, lambda row: percent(row["fraction"]))
         + "\n"
         + markdown(["limit in seconds", "products", "bandwidth"], rows)

@@ -44,7 +44,7 @@ def spread(builder: Any, scalar: Any, num: int) -> Any:
 def copy(source, target):
     """Copy one row of numbers to another.
 
-    An assignment of a slice to a slice would have its messages of errors compiled: three seconds.
+    An assignment of a slice to a slice would have its error messages compiled, for four seconds.
     """
     for i in range(len(source)):
         target[i] = source[i]

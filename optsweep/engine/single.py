@@ -1,8 +1,8 @@
 """One example through the network: over non-zero inputs alone, and without BLAS.
 
-Half of what ReLU lets through is exactly zero, as half of all pixels are. A pass takes a
-microsecond, so that its arrays are handed over one by one: tuples of arrays, which numba counts
-the users of at every call, made a pass four times as long.
+Half of what ReLU lets through is exactly zero, as half of all pixels are. A pass takes about a
+microsecond, so that its arrays are handed over one by one: numba counts the users of every array
+of a tuple at every call, which made it 2.5 instead of 1.1 µs.
 """
 
 from __future__ import annotations
