@@ -1,14 +1,19 @@
-"""The README's figures are those of the study that lies beside it."""
+"""The README's figures are those of the study and the benchmark that lie beside it."""
 
 import csv
 import re
+import shutil
 from collections import Counter
 from pathlib import Path
 
 import pytest
 
+from optsweep.benchmark.files import MEASURED_FILES, README_FILE, REPORT_FILE, SUMMARY_FILE
+from optsweep.benchmark.write import read_and_write
+
 ROOT = Path(__file__).resolve().parent.parent
 STUDY = ROOT / "notebooks" / "study"
+BENCHMARK = ROOT / "notebooks" / "benchmark"
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 
 
@@ -34,6 +39,18 @@ def test_the_tally_is_that_of_the_table(claims):
     told = dict(re.findall(r"(holds|contradicted|undecided):\s+\*\*(\d+)\*\*", README))
     assert {verdict: int(number) for verdict, number in told.items()} == counts
     assert "missing" not in counts
+
+
+def test_the_speed_is_that_of_the_benchmark():
+    assert (BENCHMARK / README_FILE).read_text(encoding="utf-8").strip() in README
+
+
+def test_the_benchmark_is_what_its_rows_make(tmp_path):
+    for name in MEASURED_FILES:
+        shutil.copy(BENCHMARK / name, tmp_path)
+    list(read_and_write(tmp_path))
+    for name in (REPORT_FILE, README_FILE, SUMMARY_FILE):
+        assert (tmp_path / name).read_text() == (BENCHMARK / name).read_text(), name
 
 
 def test_pictures_and_links_are_there():

@@ -78,7 +78,7 @@ def full_report(benchmark: Benchmark) -> str:
 
 
 def short_report(benchmark: Benchmark) -> str:
-    """Two tables and a sentence: who takes how long for plain SGD, and how ours compares."""
+    """Who takes how long for plain SGD, how ours compares, and the targets with their verdicts."""
     times = benchmark.times
     if times.empty:
         return ""
@@ -108,4 +108,5 @@ def short_report(benchmark: Benchmark) -> str:
             f"How many times as fast as {peer_name('jax')}, geometric mean {mean}:\n",
             sections.markdown(["", *heads], rows),
         ]
+    parts += ["What was aimed at:\n", sections.target_table(benchmark.targets)]
     return "\n".join([*parts, sections.measured_with(benchmark.environment, times)])
