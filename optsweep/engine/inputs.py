@@ -20,7 +20,6 @@ from optsweep.engine.lanes import (
     load_half,
     load_register,
     register_width,
-    scaled,
     store,
     tile_width,
 )
@@ -230,19 +229,3 @@ def add_input_gradient(lists, num_inputs, delta, width, out):
         begin = i * ROWS
         end = begin + lists.counts[i]
         add_listed(out, i * width, delta, width, lists.users, lists.user_values, begin, end)
-
-
-@compiled
-def single_gradient(images, first, num_inputs, delta, width, out):
-    """`add_input_gradient` of one example alone: no more than a store of every entry.
-
-    Its inputs begin at the entry `first` of all images.
-    """
-    tile = tile_width(out)
-    whole = width - width % tile
-    for i in range(num_inputs):
-        value = at(images, first + i)
-        for j in range(0, whole, tile):
-            store(out, i * width + j, scaled(value, load(delta, j)))
-        for j in range(whole, width):
-            out[i * width + j] = value * delta[j]

@@ -7,12 +7,14 @@ are written with the functions below. Offsets count entries of a flat array and 
 
 from __future__ import annotations
 
+import math
+import operator
 from collections.abc import Callable
 from typing import Any
 
 from llvmlite import ir
 from numba import types
-from numba.extending import models, register_model
+from numba.extending import lower_builtin, models, register_model, type_callable
 
 from optsweep.engine.jit import generated
 from optsweep.engine.memory import pointer, register_size, spread, vector_type
@@ -49,10 +51,10 @@ def _place(context: Any, builder: Any, lanes: Lanes, *entry: Any) -> Any:
     return builder.bitcast(pointer(context, builder, *entry), vector.as_pointer())
 
 
-def _multiply_add(builder: Any, lanes: Lanes, *vectors: Any) -> Any:
-    name = f"llvm.fmuladd.v{lanes.num}f{lanes.dtype.bitwidth}"
+def _call(builder: Any, name: str, lanes: Lanes, *vectors: Any) -> Any:
+    name = f"llvm.{name}.v{lanes.num}f{lanes.dtype.bitwidth}"
     kind = vectors[0].type
-    function_type = ir.FunctionType(kind, [kind] * 3)
+    function_type = ir.FunctionType(kind, [kind] * len(vectors))
     return builder.call(builder.module.declare_intrinsic(name, (), function_type), vectors)
 
 
@@ -94,25 +96,17 @@ load, load_register, load_half = map(_load_of, (_tile, _register, _half))
 
 
 @generated
-def store(typingctx, array, offset, tile):
-    """Write a tile to the entries that begin at `offset`."""
+def store(typingctx, array, offset, numbers):
+    """Write a tile, a register or a single number to the entries that begin at `offset`."""
 
     def generate(context, builder, signature, arguments):
-        place = _place(context, builder, tile, array, *arguments[:2])
+        place = builder.bitcast(
+            pointer(context, builder, array, *arguments[:2]), arguments[2].type.as_pointer()
+        )
         builder.store(arguments[2], place, align=array.dtype.bitwidth // 8)
         return context.get_dummy_value()
 
-    return types.void(array, types.intp, tile), generate
-
-
-@generated
-def scaled(typingctx, scalar, tile):
-    """`scalar` times every number of a tile."""
-
-    def generate(context, builder, signature, arguments):
-        return builder.fmul(spread(builder, arguments[0], tile.num), arguments[1])
-
-    return tile(tile.dtype, tile), generate
+    return types.void(array, types.intp, numbers), generate
 
 
 @generated
@@ -121,9 +115,57 @@ def add_scaled(typingctx, total, scalar, tile):
 
     def generate(context, builder, signature, arguments):
         factor = spread(builder, arguments[1], tile.num)
-        return _multiply_add(builder, tile, factor, arguments[2], arguments[0])
+        return _call(builder, "fmuladd", tile, factor, arguments[2], arguments[0])
 
     return tile(tile, tile.dtype, tile), generate
+
+
+def _define(function: Callable[..., Any], generate: Callable[..., Any]) -> None:
+    """Have a function of two numbers take lanes too, or lanes and a number for each of them."""
+
+    @type_callable(function)
+    def type_of(context):
+        def typer(one, other):
+            lanes = one if isinstance(one, Lanes) else other
+            known = isinstance(lanes, Lanes) and {one, other} <= {lanes, lanes.dtype}
+            return lanes if known else None
+
+        return typer
+
+    def lower(context, builder, signature, arguments):
+        lanes = signature.return_type
+        vectors = (
+            value if kind == lanes else spread(builder, value, lanes.num)
+            for kind, value in zip(signature.args, arguments, strict=True)
+        )
+        return generate(builder, *vectors)
+
+    for kinds in ((Lanes, Lanes), (Lanes, types.Float), (types.Float, Lanes)):
+        lower_builtin(function, *kinds)(lower)
+
+
+def _greater(builder: Any, one: Any, other: Any) -> Any:
+    return builder.select(builder.fcmp_ordered(">", one, other), one, other)
+
+
+_define(operator.add, ir.IRBuilder.fadd)
+_define(operator.sub, ir.IRBuilder.fsub)
+_define(operator.mul, ir.IRBuilder.fmul)
+_define(operator.truediv, ir.IRBuilder.fdiv)
+_define(max, _greater)
+
+
+@type_callable(math.sqrt)
+def _type_of_root(context: Any) -> Callable[[Any], Any]:
+    def typer(one):
+        return one if isinstance(one, Lanes) else None
+
+    return typer
+
+
+@lower_builtin(math.sqrt, Lanes)
+def _root(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+    return _call(builder, "sqrt", signature.return_type, *arguments)
 
 
 @generated
@@ -156,7 +198,7 @@ def add_products(typingctx, total, one, one_offset, other, other_offset):
             builder.load(_place(context, builder, total, *entry), align=total.dtype.bitwidth // 8)
             for entry in ((one, *arguments[1:3]), (other, *arguments[3:5]))
         ]
-        return _multiply_add(builder, total, *factors, arguments[0])
+        return _call(builder, "fmuladd", total, *factors, arguments[0])
 
     return total(total, one, types.intp, other, types.intp), generate
 

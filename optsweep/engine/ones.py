@@ -10,7 +10,7 @@ from optsweep.engine.shares import (
     add_input_gradients,
     list_examples,
     multiply_shares,
-    update_inputs,
+    update_inputs_once,
 )
 from optsweep.engine.single import learn_one
 from optsweep.engine.updates import Step, update_rest
@@ -49,7 +49,7 @@ def run_ones(
             adapt_inputs(inputs, network, member, step, layerwise)
             adapt_rest(rest, segments, step, layerwise)
         else:
-            update_inputs(inputs, images, deltas, 1, True, network, room, member, step)
+            update_inputs_once(inputs, images, deltas, network, room, member, step)
             update_rest(rest, segments, step)
     if member.rank > 0:
         return 0.0, 0

@@ -18,12 +18,12 @@ from optsweep.engine.inputs import (
     expect,
     multiply_inputs,
     new_lists,
-    single_gradient,
 )
 from optsweep.engine.jit import compiled
 from optsweep.engine.layerwise import adapt, prepare
 from optsweep.engine.memory import copy, pack_width
 from optsweep.engine.passes import HALVES, Network
+from optsweep.engine.rank_one import update_rank_one
 from optsweep.engine.single import Single, new_single
 from optsweep.engine.team import SHARES, meet
 from optsweep.engine.updates import update
@@ -134,7 +134,6 @@ def update_inputs(inputs, images, deltas, num_rows, is_whole, network, room, mem
     gradient is made block by block and never stored; else it is added to that of the chunks
     before.
     """
-    start = room.lists.starts[0]
     num_inputs, width = network.sizes[0], network.sizes[1]
     vector = pack_width(inputs.weights)
     for share in range(member.rank, SHARES, member.size):
@@ -144,16 +143,24 @@ def update_inputs(inputs, images, deltas, num_rows, is_whole, network, room, mem
             begin, end = block * vector, min(after * vector, num_inputs)
             if is_whole:
                 g = room.gradient[: (end - begin) * width]
-                if num_rows > 1:
-                    g[:] = 0
+                g[:] = 0
             else:
                 g = inputs.gradient[begin * width : end * width]
-            if is_whole and num_rows == 1:
-                single_gradient(images, start + begin, end - begin, deltas, width, g)
-            else:
-                collect_users(room.lists, images, num_rows, block, after)
-                add_input_gradient(room.lists, end - begin, deltas, width, g)
+            collect_users(room.lists, images, num_rows, block, after)
+            add_input_gradient(room.lists, end - begin, deltas, width, g)
             update(inputs, begin * width, end * width, g, step)
+
+
+@compiled
+def update_inputs_once(inputs, images, deltas, network, room, member, step):
+    """One step of the first layer's weights after one example; see `engine.rank_one`."""
+    num_inputs, width = network.sizes[0], network.sizes[1]
+    vector = pack_width(inputs.weights)
+    start = room.lists.starts[0]
+    for share in range(member.rank, SHARES, member.size):
+        first, last = vectors_of(share, num_inputs, vector)
+        begin, end = first * vector, min(last * vector, num_inputs)
+        update_rank_one(inputs, images, start, begin, end, deltas, width, step)
 
 
 @compiled

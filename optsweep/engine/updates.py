@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from typing import Any, NamedTuple
 
+from numba import njit
+
 from optsweep.engine.jit import compiled
 
 
@@ -26,6 +28,54 @@ class Step(NamedTuple):
     l2: Any
 
 
+@njit(inline="always")
+def numbers_of(step):
+    """What the steps below need of a rule, as numbers that loops can keep in registers."""
+    constants, coefficients, l2 = step
+    return (
+        constants[0], constants[1], constants[2], constants[3], coefficients[0], coefficients[1],
+        coefficients[2], coefficients[3], coefficients[4], l2,
+    )  # fmt: skip
+
+
+# The steps of `engine.rules` with a second moment, of one weight or of many side by side: the
+# arguments are numbers, or registers of them (`engine.lanes`).
+
+
+@njit(inline="always")
+def step_by_size(w, g, second, numbers):
+    """The weight and its second moment, where no first one is kept."""
+    _, _, a2, b2, shrink, _, take_gradient, scale_second, eps, l2 = numbers
+    gradient = g + l2 * w
+    second = a2 * second + b2 * gradient * gradient
+    root = scale_second * math.sqrt(second) + eps
+    return shrink * w - take_gradient * gradient / root, second
+
+
+@njit(inline="always")
+def step_by_both(w, g, first, second, numbers):
+    """The weight and both of its moments."""
+    a1, b1, a2, b2, shrink, take_first, take_gradient, scale_second, eps, l2 = numbers
+    gradient = g + l2 * w
+    first = a1 * first + b1 * gradient
+    second = a2 * second + b2 * gradient * gradient
+    root = scale_second * math.sqrt(second) + eps
+    return shrink * w - (take_first * first + take_gradient * gradient) / root, first, second
+
+
+@njit(inline="always")
+def step_by_largest(w, g, first, second, largest, numbers):
+    """The weight, both of its moments, and the largest second one so far, which divides."""
+    a1, b1, a2, b2, shrink, take_first, take_gradient, scale_second, eps, l2 = numbers
+    gradient = g + l2 * w
+    first = a1 * first + b1 * gradient
+    second = a2 * second + b2 * gradient * gradient
+    largest = max(largest, second)
+    root = scale_second * math.sqrt(largest) + eps
+    w = shrink * w - (take_first * first + take_gradient * gradient) / root
+    return w, first, second, largest
+
+
 @compiled
 def update(parameters, begin, end, g, step):
     """One step of the parameters from `begin` to `end`, of which `g` is the gradient."""
@@ -39,11 +89,11 @@ def update(parameters, begin, end, g, step):
     elif len(second) == 0:
         _update_with_momentum(w, g, first, constants, coefficients, l2)
     elif len(first) == 0:
-        _update_with_size(w, g, second, constants, coefficients, l2)
+        _update_by_size(w, g, second, step)
     elif len(largest) == 0:
-        _update_with_both(w, g, first, second, constants, coefficients, l2)
+        _update_by_both(w, g, first, second, step)
     else:
-        _update_with_largest(w, g, first, second, largest, constants, coefficients, l2)
+        _update_by_largest(w, g, first, second, largest, step)
 
 
 @compiled
@@ -81,39 +131,23 @@ def _update_with_momentum(w, g, first, constants, coefficients, l2):
 
 
 @compiled
-def _update_with_size(w, g, second, constants, coefficients, l2):
-    a2, b2 = constants[2], constants[3]
-    shrink, take_gradient = coefficients[0], coefficients[2]
-    scale_second, eps = coefficients[3], coefficients[4]
+def _update_by_size(w, g, second, step):
+    numbers = numbers_of(step)
     for i in range(len(w)):
-        gradient = g[i] + l2 * w[i]
-        second[i] = a2 * second[i] + b2 * gradient * gradient
-        root = scale_second * math.sqrt(second[i]) + eps
-        w[i] = shrink * w[i] - take_gradient * gradient / root
+        w[i], second[i] = step_by_size(w[i], g[i], second[i], numbers)
 
 
 @compiled
-def _update_with_both(w, g, first, second, constants, coefficients, l2):
-    a1, b1, a2, b2 = constants[0], constants[1], constants[2], constants[3]
-    shrink, take_first, take_gradient = coefficients[0], coefficients[1], coefficients[2]
-    scale_second, eps = coefficients[3], coefficients[4]
+def _update_by_both(w, g, first, second, step):
+    numbers = numbers_of(step)
     for i in range(len(w)):
-        gradient = g[i] + l2 * w[i]
-        first[i] = a1 * first[i] + b1 * gradient
-        second[i] = a2 * second[i] + b2 * gradient * gradient
-        root = scale_second * math.sqrt(second[i]) + eps
-        w[i] = shrink * w[i] - (take_first * first[i] + take_gradient * gradient) / root
+        w[i], first[i], second[i] = step_by_both(w[i], g[i], first[i], second[i], numbers)
 
 
 @compiled
-def _update_with_largest(w, g, first, second, largest, constants, coefficients, l2):
-    a1, b1, a2, b2 = constants[0], constants[1], constants[2], constants[3]
-    shrink, take_first, take_gradient = coefficients[0], coefficients[1], coefficients[2]
-    scale_second, eps = coefficients[3], coefficients[4]
+def _update_by_largest(w, g, first, second, largest, step):
+    numbers = numbers_of(step)
     for i in range(len(w)):
-        gradient = g[i] + l2 * w[i]
-        first[i] = a1 * first[i] + b1 * gradient
-        second[i] = a2 * second[i] + b2 * gradient * gradient
-        largest[i] = max(largest[i], second[i])
-        root = scale_second * math.sqrt(largest[i]) + eps
-        w[i] = shrink * w[i] - (take_first * first[i] + take_gradient * gradient) / root
+        w[i], first[i], second[i], largest[i] = step_by_largest(
+            w[i], g[i], first[i], second[i], largest[i], numbers
+        )
