@@ -9,12 +9,14 @@ import sys
 import hydra
 import pytest
 import yaml
+from hydra.core.global_hydra import GlobalHydra
+from omegaconf import OmegaConf
 
 from optsweep import naming
 from optsweep.cell import plan_cell
 from optsweep.cli import grids
 from optsweep.cli.composition import config_dir, to_config
-from optsweep.cli.overrides import options
+from optsweep.cli.overrides import options, rewrite
 from optsweep.experiments import plan_experiment
 
 EXPERIMENTS = options("experiment", config_dir())
@@ -148,14 +150,22 @@ def test_questions_share_cells():
     assert len(names["r1_init"] & names["r1_scheduler"]) == 1  # Gaussian, constant
 
 
-def test_composing_a_grid_at_once_gives_what_hydra_gives_cell_by_cell():
-    for name in ("b3_betas", "b6_layernorm", "r1_scheduler_tuned", "b5_gradients"):
-        cells = plan_experiment(name, settings=["trainer.precision=float64"]).grid.cells
-        with hydra.initialize_config_dir(str(config_dir())):
-            for cell in cells[:: max(1, len(cells) - 1)]:  # the first and the last
-                composed = hydra.compose("config", cell.overrides.split())
-                assert to_config(composed) == cell.config
-                assert naming.cell_name(cell.config) == cell.name
+@pytest.mark.parametrize("name", ["b3_betas", "b6_layernorm", "r1_scheduler_tuned"])
+def test_composing_a_grid_at_once_gives_what_hydra_gives_cell_by_cell(name):
+    planned_cells = planned(name).grid.cells
+    arguments = rewrite([f"experiment={name}"], config_dir())
+    with hydra.initialize_config_dir(str(config_dir())):
+        grid = hydra.compose("config", arguments, return_hydra_config=True)
+        hydras_own = GlobalHydra.instance().config_loader()
+        cells = list(grids.compose_cells(grid))
+        for index in (0, 1, len(cells) - 1):
+            overrides, composed = cells[index]
+            expected = hydras_own.load_sweep_config(grid, overrides)
+            assert OmegaConf.to_yaml(composed) == OmegaConf.to_yaml(expected)
+            assert OmegaConf.is_struct(composed)
+            assert OmegaConf.is_struct(expected)
+            assert to_config(expected) == planned_cells[index].config
+            assert naming.cell_name(to_config(expected)) == planned_cells[index].name
 
 
 def test_quick_is_small_and_apart():

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, cast
 
+from hydra.core.config_loader import ConfigLoader
 from hydra.core.plugins import Plugins
 from hydra.core.utils import JobReturn
 from hydra.plugins.sweeper import Sweeper
@@ -15,8 +17,8 @@ from omegaconf import DictConfig
 class GridSweeper(Sweeper):
     """What `hydra/sweeper=basic` names.
 
-    Hydra's own composes all cells once more before the first is trained, 0.07 s each, to find
-    mistakes; `optsweep.cli.validation` has found them by then.
+    Hydra's own composes all cells once more before the first is trained, to find mistakes;
+    `optsweep.cli.validation` has found them by then. And its launchers have cells composed anew.
     """
 
     def __init__(self, params: Any) -> None:
@@ -27,6 +29,10 @@ class GridSweeper(Sweeper):
         self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig
     ) -> None:
         """Hydra's way of handing over what a sweeper needs."""
+        from optsweep.cli.cell_loader import CellLoader  # noqa: PLC0415
+
+        loader = cast(ConfigLoader, CellLoader(hydra_context.config_loader))
+        hydra_context = dataclasses.replace(hydra_context, config_loader=loader)
         launcher = Plugins.instance().instantiate_launcher(
             config=config, hydra_context=hydra_context, task_function=task_function
         )

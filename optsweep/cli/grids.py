@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-import copy
-import functools
 import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import hydra
+from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import Override, OverrideType
-from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
+from omegaconf import DictConfig
 
 from optsweep import naming
 from optsweep.checks import InputError
+from optsweep.cli.cell_loader import CellLoader
 from optsweep.cli.composition import CELLS_FOLDER, config_dir, to_config
-from optsweep.cli.overrides import options, rewrite
+from optsweep.cli.overrides import rewrite
 from optsweep.config import Config
 
 
@@ -58,7 +56,7 @@ def plan_grid(arguments: Sequence[str]) -> Grid:
         overrides = rewrite(list(arguments), config_dir())
         config = hydra.compose("config", overrides, return_hydra_config=True)
         cells = []
-        for of_cell, composed in compose_cells(config, "config"):
+        for of_cell, composed in compose_cells(config):
             cell = to_config(composed)
             cells.append(Cell(naming.cell_name(cell), " ".join(of_cell), cell))
     sweep_dir = Path(config.hydra.sweep.dir)
@@ -93,47 +91,18 @@ def expand(config: DictConfig) -> list[list[str]]:
     return [list(overrides) for overrides in itertools.product(*choices.values())]
 
 
-def compose_cells(config: DictConfig, config_name: str) -> Iterator[tuple[list[str], DictConfig]]:
+def compose_cells(config: DictConfig) -> Iterator[tuple[list[str], DictConfig]]:
     """Compose every cell of a grid; Hydra has to be initialised.
-
-    Composing takes Hydra almost a tenth of a second, so it is asked only once for each
-    combination of options of groups in a process, which may plan a grid and then train it;
-    values are put into a copy of what it gave.
 
     Args:
         config: The composed configuration of the whole, with its `hydra` node.
-        config_name: Of the primary configuration.
 
     Yields:
         A cell's overrides and its configuration.
     """
-    hydras_own = list(config.hydra.overrides.hydra)
+    loader = CellLoader(GlobalHydra.instance().config_loader())
     for overrides in expand(config):
-        parsed = OverridesParser.create().parse_overrides(overrides)
-        values = [override for override in parsed if _is_value(override)]
-        groups = [override.input_line for override in parsed if not _is_value(override)]
-        try:
-            yield overrides, _with_values(_composed(config_name, *hydras_own, *groups), values)
-        except OmegaConfBaseException:  # Hydra knows better what to say of a mistake
-            yield overrides, hydra.compose(config_name, [*hydras_own, *overrides])
-
-
-@functools.cache
-def _composed(config_name: str, *overrides: str) -> DictConfig:
-    return hydra.compose(config_name, list(overrides))
-
-
-def _is_value(override: Override) -> bool:
-    """Tell `key=value` from `group=option`, additions and deletions."""
-    plain = override.type is OverrideType.CHANGE and override.package is None
-    return plain and not options(override.key_or_group, config_dir())
-
-
-def _with_values(composed: DictConfig, values: Sequence[Override]) -> DictConfig:
-    cell = copy.deepcopy(composed)
-    for override in values:
-        OmegaConf.update(cell, override.key_or_group, override.value(), merge=True)
-    return cell
+        yield overrides, loader.load_sweep_config(config, overrides)
 
 
 def split_override(override: str) -> tuple[str, str]:

@@ -41,7 +41,7 @@ class Validate(Callback):
         if not config.hydra.sweeper._target_.endswith(".GridSweeper"):
             return
         try:
-            self.grid = _checked_grid(config, kwargs["config_name"])
+            self.grid = _checked_grid(config)
         except MISTAKES as error:
             exit_with(error)
 
@@ -63,11 +63,11 @@ class Validate(Callback):
         Console().print("", sweep_table([row["overrides"] for row in self.grid], results))
 
 
-def _checked_grid(config: DictConfig, config_name: str) -> list[dict[str, str]]:
+def _checked_grid(config: DictConfig) -> list[dict[str, str]]:
     sweep_dir = Path(config.hydra.sweep.dir)
     rows = []
     datasets: list[DatasetConfig] = []
-    for overrides, composed in compose_cells(config, config_name):
+    for overrides, composed in compose_cells(config):
         cell = to_config(composed)
         name = naming.cell_name(cell)
         check(cell, sweep_dir / CELLS_FOLDER / name, composed.rerun)
