@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 import time
 import traceback
@@ -116,7 +117,7 @@ def _report(root: Path, out: Path, console: Console) -> None:
     from optsweep.analysis.report import write_report  # noqa: PLC0415
 
     console.print(f"\nreport: {out}")
-    write_report(root, out)
+    write_report(root, out, num_processes=os.cpu_count() or 1)
 
 
 def _missing(experiments: Iterable[Experiment]) -> dict[str, Cell]:

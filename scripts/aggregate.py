@@ -1,6 +1,7 @@
 """Make the report of a folder of runs: python scripts/aggregate.py [RUNS] [--out DIR]."""
 
 import argparse
+import os
 import sys
 from pathlib import Path
 
@@ -20,7 +21,9 @@ def main() -> None:
 
     out = arguments.out or arguments.runs / "report"
     try:
-        page = write_report(arguments.runs, out, lambda line: print(line, flush=True))
+        page = write_report(
+            arguments.runs, out, lambda line: print(line, flush=True), os.cpu_count() or 1
+        )
     except (InputError, OSError) as error:
         print(f"optsweep: error: {' '.join(str(error).split())}", file=sys.stderr)
         sys.exit(2)

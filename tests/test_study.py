@@ -22,7 +22,7 @@ TESTS = Path(__file__).resolve().parent
 PROGRAM = """
 import sys, types
 report = types.ModuleType("optsweep.analysis.report")
-report.write_report = lambda runs, out: print("write_report", runs, out)
+report.write_report = lambda runs, out, num_processes: print("write_report", runs, out)
 sys.modules["optsweep.analysis.report"] = report
 from optsweep.study import main
 sys.exit(main())

@@ -16,7 +16,7 @@ from markupsafe import Markup
 from optsweep.analysis.claims import Judgement
 from optsweep.analysis.comparisons import RULES
 from optsweep.analysis.drawing import COLOUR_NAMES, COLOURS, ORDERED
-from optsweep.analysis.pictures import Picture
+from optsweep.analysis.pictures import SavedPicture
 from optsweep.analysis.questions import Question
 from optsweep.analysis.settings import family, phrase_value
 from optsweep.analysis.study import TRAINED, Study
@@ -53,11 +53,11 @@ _WORDS = ("optimizer", "init", "scheduler", "status", "experiments", "cell")
 
 @dataclass(frozen=True)
 class Section:
-    """All that the page shows of a question; `pictures` with their SVG text."""
+    """All that the page shows of a question."""
 
     question: Question
     answer: str
-    pictures: Sequence[tuple[Picture, str]]
+    pictures: Sequence[SavedPicture]
     tables: dict[str, pd.DataFrame]
     judgements: Sequence[Judgement]
 
@@ -105,8 +105,7 @@ def _shown(section: Section) -> dict[str, Any]:
     return {
         "question": section.question,
         "answer": section.answer,
-        # Our own drawing, with every name in it escaped by matplotlib.
-        "pictures": [(picture, Markup(svg)) for picture, svg in section.pictures],
+        "pictures": section.pictures,
         "tables": {name: _table(table) for name, table in section.tables.items()},
         "judgements": section.judgements,
         "counts": Counter(each.verdict for each in section.judgements),

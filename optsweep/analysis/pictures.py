@@ -32,12 +32,17 @@ class Picture:
     caption: str
 
 
-def save(picture: Picture, folder: Path) -> str:
-    """Write a picture as SVG and PNG.
+@dataclass(frozen=True)
+class SavedPicture:
+    """A picture that was written; `svg` is for a page, and takes the page's ink and paper."""
 
-    Returns:
-        The SVG for a page: it takes the page's ink and paper.
-    """
+    name: str
+    caption: str
+    svg: str
+
+
+def save(picture: Picture, folder: Path) -> SavedPicture:
+    """Write a picture as SVG and PNG."""
     with style(), mpl.rc_context({"svg.hashsalt": picture.name}):
         if layout := picture.figure.get_layout_engine():
             layout.execute(picture.figure)
@@ -48,7 +53,7 @@ def save(picture: Picture, folder: Path) -> str:
     text = re.sub(r' (?:d|x|y|points)="[^"]*"', _rounded, buffer.getvalue())
     text = re.sub(r"\s*\n\s*", "\n", text).replace("xlink:href", "href")
     write_atomically(folder / f"{picture.name}.svg", text)
-    return inline(text, picture.name)
+    return SavedPicture(picture.name, picture.caption, inline(text, picture.name))
 
 
 def png(picture: Picture) -> bytes:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import multiprocessing
+import signal
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,7 +17,7 @@ from optsweep.analysis.collect import collect_runs
 from optsweep.analysis.figures import draw_question
 from optsweep.analysis.machine import measure_machine
 from optsweep.analysis.page import Section, render_page
-from optsweep.analysis.pictures import Picture, save
+from optsweep.analysis.pictures import save
 from optsweep.analysis.questions import Question, assign
 from optsweep.analysis.study import Study
 from optsweep.analysis.tables import setting_table, write_tables
@@ -24,16 +27,25 @@ from optsweep.runs import write_atomically
 if TYPE_CHECKING:
     from optsweep.analysis.search_report import SearchSection
 
+# Questions that a process has to draw to be worth its start, of about a second.
+_LEAST_QUESTIONS = 3
 QUICK = "Quick settings: these numbers only show that everything runs."
 
 
-def write_report(runs: Path, out: Path, say: Callable[[str], None] = lambda line: None) -> Path:
+def write_report(
+    runs: Path,
+    out: Path,
+    say: Callable[[str], None] = lambda line: None,
+    num_processes: int = 1,
+) -> Path:
     """Write `index.html`, `claims.csv`, `tables/` and `figures/`.
 
     Args:
         runs: A folder such as `multirun/`.
         out: Where to write; files of the same names are replaced.
         say: Told what is being done, a line at a time.
+        num_processes: Questions that are drawn side by side, if there are many. More than one
+            is for programs that do nothing when they are imported: each process imports them.
 
     Returns:
         The page's path.
@@ -52,11 +64,10 @@ def write_report(runs: Path, out: Path, say: Callable[[str], None] = lambda line
     if any("timing" in question.figures and names for question, names in assign(study.experiments)):
         say(f"measured this machine: {measure_machine(runs).told}")
     sections = []
-    for question, names in assign(study.experiments):
-        own = [each for each in judgements if each.claim.question == question.id]
-        sections.append(_section(study, question, names, own, out))
-        made = sections[-1]
-        say(f"{question.id}: {len(made.tables)} tables, {len(made.pictures)} figures")
+    for section in _sections(study, judgements, out, num_processes):
+        sections.append(section)
+        num_tables, num_pictures = len(section.tables), len(section.pictures)
+        say(f"{section.question.id}: {num_tables} tables, {num_pictures} figures")
     searches = _searches(runs, out / "figures")
     for search in searches:
         say(f"search {search.name}: {len(search.pictures)} figures")
@@ -83,9 +94,39 @@ def write_claims(judgements: list[Judgement], path: Path, study: Study) -> None:
     write_atomically(path, table.to_csv(index=False, lineterminator="\n"))
 
 
+def _sections(
+    study: Study, judgements: Sequence[Judgement], out: Path, num_processes: int
+) -> Iterator[Section]:
+    """The sections of all questions in their order, by several processes if it is worth it."""
+    tasks = [
+        (study, question, names, judgements, out) for question, names in assign(study.experiments)
+    ]
+    num_processes = min(num_processes, len(tasks) // _LEAST_QUESTIONS)
+    if num_processes < 2:
+        yield from (_section(*task) for task in tasks)
+        return
+    # Not forked: the report may be that of a process whose threads have trained.
+    pool = ProcessPoolExecutor(num_processes, multiprocessing.get_context("spawn"), _be_quiet)
+    try:
+        for section in [pool.submit(_section, *task) for task in tasks]:
+            yield section.result()
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _be_quiet() -> None:
+    """Leave an interruption to the process that waits for this one."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
 def _section(
-    study: Study, question: Question, experiments: list[str], judgements: list[Judgement], out: Path
+    study: Study,
+    question: Question,
+    experiments: list[str],
+    judgements: Sequence[Judgement],
+    out: Path,
 ) -> Section:
+    own = [each for each in judgements if each.claim.question == question.id]
     tables: dict[str, pd.DataFrame] = {}
     for experiment in experiments:
         tables[experiment] = setting_table(study, question, experiment)
@@ -93,8 +134,7 @@ def _section(
         if study.quick is not None:
             table["quick"] = True
         write_tables(table, out / "tables" / experiment, QUICK if study.quick is not None else "")
-    pictures: list[tuple[Picture, str]] = []
-    for picture in draw_question(study, question, experiments):
-        pictures.append((picture, save(picture, out / "figures")))
-    paragraph = answer(study, question, tables, judgements)
-    return Section(question, paragraph, pictures, tables, judgements)
+    drawn = draw_question(study, question, experiments)
+    pictures = [save(picture, out / "figures") for picture in drawn]
+    paragraph = answer(study, question, tables, own)
+    return Section(question, paragraph, pictures, tables, own)

@@ -11,7 +11,7 @@ from typing import Any
 import pandas as pd
 
 from optsweep.analysis.drawing import style
-from optsweep.analysis.pictures import Picture, save
+from optsweep.analysis.pictures import SavedPicture, save
 from optsweep.analysis.search_figures import draw_search
 from optsweep.analysis.search_tables import (
     finals_table,
@@ -26,11 +26,11 @@ from optsweep.runs import write_atomically
 
 @dataclass(frozen=True)
 class SearchSection:
-    """All that is shown of a search; `pictures` with their SVG text."""
+    """All that is shown of a search."""
 
     name: str
     answer: str
-    pictures: list[tuple[Picture, str]]
+    pictures: list[SavedPicture]
     finals: pd.DataFrame
     trials: pd.DataFrame
     cells: list[str]
@@ -48,7 +48,7 @@ def search_section(folder: Path, figures: Path) -> SearchSection:
     return SearchSection(
         search.name,
         " ".join(sentences(search)),
-        [(picture, save(picture, figures)) for picture in pictures],
+        [save(picture, figures) for picture in pictures],
         finals_table(search),
         readable_trials(trials_table(search)),
         search.cells,

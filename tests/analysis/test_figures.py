@@ -73,7 +73,7 @@ def draw_first(tree):
 
 def test_files_and_the_part_of_a_page(tree, tmp_path):
     (picture,) = draw_first(tree)
-    inline = save(picture, tmp_path)
+    inline = save(picture, tmp_path).svg
     assert sorted(path.name for path in tmp_path.iterdir()) == ["r1_init.png", "r1_init.svg"]
     root = ElementTree.fromstring(inline)
     assert root.get("width") is None
@@ -122,7 +122,7 @@ def test_a_name_is_drawn_as_it_is(tmp_path, name):
     study = collect_runs(tmp_path)
     question, names = assign(study.experiments)[-1]
     (picture,) = draw_question(study, question, names)
-    inline = save(picture, tmp_path)
+    inline = save(picture, tmp_path).svg
     ElementTree.fromstring(inline)
     assert "<script" not in inline
 

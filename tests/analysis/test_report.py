@@ -41,6 +41,18 @@ def test_the_files(report):
     }
 
 
+def test_several_processes_write_the_same(report, tree, tmp_path):
+    told = []
+    page = write_report(tree, tmp_path, told.append, num_processes=2)
+    files = [path for path in report.parent.rglob("*") if path.is_file()]
+    assert len(files) == 7
+    for path in files:
+        assert (tmp_path / path.relative_to(report.parent)).read_bytes() == path.read_bytes()
+    assert page == tmp_path / "index.html"
+    ids = [line.partition(":")[0] for line in told if line.endswith(" figures")]
+    assert ids == [question.id for question in load_questions()]
+
+
 def test_every_claim_has_a_verdict(report):
     claims = pd.read_csv(report.parent / "claims.csv")
     assert claims["id"].tolist() == [claim.id for claim in load_claims()]
