@@ -123,6 +123,30 @@ def test_every_rule(train_split, default_dtype, optimizer, batch_size, precision
     assert_same(*engines, NADAM_FLOAT32 if rounded else TOLERANCES[precision])
 
 
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"_target_": "torch.optim.Adam", "betas": [0.9, 0.999]},
+        {"_target_": "torch.optim.Adam", "betas": [1e-9, 0.9], "amsgrad": True},
+        {"_target_": "torch.optim.AdamW", "betas": [1e-9, 0.9], "weight_decay": 0.1},
+        {"_target_": "torch.optim.NAdam", "betas": [0.5, 0.9]},
+        {"_target_": "torch.optim.RAdam", "betas": [0.5, 0.9]},
+        {"_target_": "torch.optim.RMSprop", "alpha": 0.9},
+        {"_target_": "torch.optim.Adagrad"},
+    ],
+    ids=lambda settings: settings["_target_"].rpartition(".")[2],
+)
+def test_inputs_that_are_zero_in_many_examples(train_split, default_dtype, settings):
+    """Their moments decay for up to 79 steps at once; 1e-9 leaves nothing of one after 36."""
+    default_dtype(torch.float64)
+    is_used = torch.zeros(NUM_EXAMPLES, 784, dtype=torch.bool)
+    is_used[::13, ::2] = True  # half of the inputs in every thirteenth example
+    is_used[-1, 1::2] = True  # the others in the last one alone
+    sparse = Split(train_split.images * is_used, train_split.labels)
+    assert 0 < (sparse.images != 0).sum(1).float().mean() < 40
+    assert_same(*trained(sparse, "float64", 1, settings | {"lr": 1e-3}, {}), 1e-9)
+
+
 @pytest.mark.parametrize("decay_all", [True, False])
 @pytest.mark.parametrize("batch_size", [1, 3, 32])
 @pytest.mark.parametrize("network", NETWORKS)

@@ -22,6 +22,7 @@ from optsweep.engine.epochs import run_epoch
 from optsweep.engine.inputs import ROWS, aligned
 from optsweep.engine.ones import run_ones
 from optsweep.engine.passes import Network
+from optsweep.engine.rank_one import Decay, new_decay
 from optsweep.engine.rules import Rule
 from optsweep.engine.shares import Room, new_room
 from optsweep.engine.team import SHARES, Member, new_team
@@ -129,7 +130,7 @@ class CompiledEngine:
         learn: bool,
     ) -> tuple[float, int]:
         """Run the compiled loops in this thread, alone or as a member of a team."""
-        room, deferral, alone = self._workplace()
+        room, deferral, decay, alone = self._workplace()
         member = member or alone
         rest = self.rest[seed]
         if member.rank > 0:  # no member changes what is copied before all have met
@@ -149,17 +150,19 @@ class CompiledEngine:
                 images, labels, order, batch_size, *parameters, *rule, deferral, member
             )
         if learn and batch_size == 1:
-            return run_ones(images, labels, order, *parameters, *rule, member, layerwise)
+            return run_ones(images, labels, order, *parameters, *rule, decay, member, layerwise)
         return run_epoch(
             images, labels, order, batch_size, *parameters, *rule, member, layerwise, learn
         )
 
-    def _workplace(self) -> tuple[Room, Deferral, Member]:
+    def _workplace(self) -> tuple[Room, Deferral, Decay, Member]:
         """Where this thread writes to; made once, since its memory is cleared and paged in."""
         if not hasattr(self.workplaces, "own"):
+            num_decaying = len(self.inputs[0].second) if self.batch_size == 1 else 0
             self.workplaces.own = (
                 new_room(self.network, self.dtype),
                 new_deferral(self.network, self.num_deferred, self.dtype),
+                new_decay(self.network, num_decaying, self.dtype),
                 self._team(1)[0],
             )
         return self.workplaces.own

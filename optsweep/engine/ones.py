@@ -5,21 +5,24 @@ from __future__ import annotations
 from optsweep.engine.inputs import add_shares
 from optsweep.engine.jit import entry
 from optsweep.engine.layerwise import adapt_rest
+from optsweep.engine.memory import pack_width
+from optsweep.engine.rank_one import begin_decay, end_decay, update_rank_one
 from optsweep.engine.shares import (
     adapt_inputs,
     add_input_gradients,
+    inputs_of,
     list_examples,
     multiply_shares,
-    update_inputs_once,
 )
 from optsweep.engine.single import learn_one
+from optsweep.engine.team import SHARES
 from optsweep.engine.updates import Step, update_rest
 
 
 @entry
 def run_ones(
     images, labels, order, inputs, rest, segments, l2, constants, table,
-    network, room, member, layerwise,
+    network, room, decay, member, layerwise,
 ):  # fmt: skip
     """All steps of an epoch of one seed; see `engine.epochs.run_epoch`.
 
@@ -32,10 +35,15 @@ def run_ones(
     nothing = inputs.weights[:0]
     sizes, norms, before = network
     outputs, rectified, hats, inverse_stds, deltas, values, numbers, ends = room.single
+    num_inputs, width, vector = sizes[0], sizes[1], pack_width(images)
+    if not layerwise:
+        for share in range(member.rank, SHARES, member.size):
+            first, last = inputs_of(share, num_inputs, vector)
+            begin_decay(inputs, decay, first, last, width)
     for number in range(len(table)):
         list_examples(images, labels, order, number, 1, network, room, member, nothing)
         multiply_shares(inputs, 1, network, room, member, number % 2)
-        add_shares(member.sums[number % 2], 0, sizes[1], outputs)
+        add_shares(member.sums[number % 2], 0, width, outputs)
         rest.gradient[:] = 0
         scores = learn_one(
             rest.weights, one, rest.gradient, room.labels, 1, sizes, norms, before, outputs,
@@ -49,8 +57,15 @@ def run_ones(
             adapt_inputs(inputs, network, member, step, layerwise)
             adapt_rest(rest, segments, step, layerwise)
         else:
-            update_inputs_once(inputs, images, deltas, network, room, member, step)
+            example = room.lists.starts[0]
+            for share in range(member.rank, SHARES, member.size):
+                first, last = inputs_of(share, num_inputs, vector)
+                update_rank_one(inputs, decay, images, example, first, last, deltas, width, step)
             update_rest(rest, segments, step)
+    if not layerwise:
+        for share in range(member.rank, SHARES, member.size):
+            first, last = inputs_of(share, num_inputs, vector)
+            end_decay(inputs, decay, first, last, width)
     if member.rank > 0:
         return 0.0, 0
     return loss, num_correct

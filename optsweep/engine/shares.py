@@ -23,7 +23,6 @@ from optsweep.engine.jit import compiled
 from optsweep.engine.layerwise import adapt, prepare
 from optsweep.engine.memory import copy, pack_width
 from optsweep.engine.passes import HALVES, Network
-from optsweep.engine.rank_one import update_rank_one
 from optsweep.engine.single import Single, new_single
 from optsweep.engine.team import SHARES, meet
 from optsweep.engine.updates import update
@@ -70,6 +69,13 @@ def vectors_of(share, num_inputs, width):
 
 
 @compiled
+def inputs_of(share, num_inputs, width):
+    """First input of a share, and the first that is not of it any more; see `vectors_of`."""
+    first, last = vectors_of(share, num_inputs, width)
+    return first * width, min(last * width, num_inputs)
+
+
+@compiled
 def list_examples(images, labels, order, begin, num_rows, network, room, member, dense):
     """List this member's inputs of a chunk of examples, and the labels of all of them.
 
@@ -88,7 +94,7 @@ def list_examples(images, labels, order, begin, num_rows, network, room, member,
                 expect(images[order[ahead]], first, last)
             collect(room.lists, row, images[example], first, last)
             if len(dense) > 0:
-                start, end = first * vector, min(last * vector, num_inputs)
+                start, end = inputs_of(share, num_inputs, vector)
                 o = start * num_rows + row * (end - start)
                 copy(images[example, start:end], dense[o : o + end - start])
 
@@ -152,25 +158,13 @@ def update_inputs(inputs, images, deltas, num_rows, is_whole, network, room, mem
 
 
 @compiled
-def update_inputs_once(inputs, images, deltas, network, room, member, step):
-    """One step of the first layer's weights after one example; see `engine.rank_one`."""
-    num_inputs, width = network.sizes[0], network.sizes[1]
-    vector = pack_width(inputs.weights)
-    start = room.lists.starts[0]
-    for share in range(member.rank, SHARES, member.size):
-        first, last = vectors_of(share, num_inputs, vector)
-        begin, end = first * vector, min(last * vector, num_inputs)
-        update_rank_one(inputs, images, start, begin, end, deltas, width, step)
-
-
-@compiled
 def adapt_inputs(inputs, network, member, step, layerwise):
     """One layer-wise step of the first layer's weights, whose gradient has been summed up."""
     num_inputs, width = network.sizes[0], network.sizes[1]
     vector = pack_width(inputs.weights)
     for share in range(member.rank, SHARES, member.size):
-        first, last = vectors_of(share, num_inputs, vector)
-        begin, end = first * vector * width, min(last * vector, num_inputs) * width
+        first, last = inputs_of(share, num_inputs, vector)
+        begin, end = first * width, last * width
         g = inputs.gradient[begin:end]
         squares = prepare(inputs, begin, end, g, step, layerwise)
         member.squares[share, 0], member.squares[share, 1] = squares
@@ -180,6 +174,6 @@ def adapt_inputs(inputs, network, member, step, layerwise):
         ours += member.squares[share, 0]
         theirs += member.squares[share, 1]
     for share in range(member.rank, SHARES, member.size):
-        first, last = vectors_of(share, num_inputs, vector)
-        begin, end = first * vector * width, min(last * vector, num_inputs) * width
+        first, last = inputs_of(share, num_inputs, vector)
+        begin, end = first * width, last * width
         adapt(inputs, begin, end, inputs.gradient[begin:end], step, layerwise, ours, theirs)

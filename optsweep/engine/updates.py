@@ -39,41 +39,46 @@ def numbers_of(step):
 
 
 # The steps of `engine.rules` with a second moment, of one weight or of many side by side: the
-# arguments are numbers, or registers of them (`engine.lanes`).
+# arguments are numbers, or registers of them (`engine.lanes`). They return what they were given
+# but the gradient, stepped on, and the root that divided the step.
 
 
 @njit(inline="always")
 def step_by_size(w, g, second, numbers):
-    """The weight and its second moment, where no first one is kept."""
+    """Where no first moment is kept."""
     _, _, a2, b2, shrink, _, take_gradient, scale_second, eps, l2 = numbers
     gradient = g + l2 * w
     second = a2 * second + b2 * gradient * gradient
-    root = scale_second * math.sqrt(second) + eps
-    return shrink * w - take_gradient * gradient / root, second
+    root = math.sqrt(second)
+    w = shrink * w - take_gradient * gradient / (scale_second * root + eps)
+    return w, second, root
 
 
 @njit(inline="always")
 def step_by_both(w, g, first, second, numbers):
-    """The weight and both of its moments."""
+    """With both moments."""
     a1, b1, a2, b2, shrink, take_first, take_gradient, scale_second, eps, l2 = numbers
     gradient = g + l2 * w
     first = a1 * first + b1 * gradient
     second = a2 * second + b2 * gradient * gradient
-    root = scale_second * math.sqrt(second) + eps
-    return shrink * w - (take_first * first + take_gradient * gradient) / root, first, second
+    root = math.sqrt(second)
+    taken = take_first * first + take_gradient * gradient
+    w = shrink * w - taken / (scale_second * root + eps)
+    return w, first, second, root
 
 
 @njit(inline="always")
 def step_by_largest(w, g, first, second, largest, numbers):
-    """The weight, both of its moments, and the largest second one so far, which divides."""
+    """With both moments, divided by the largest second one so far."""
     a1, b1, a2, b2, shrink, take_first, take_gradient, scale_second, eps, l2 = numbers
     gradient = g + l2 * w
     first = a1 * first + b1 * gradient
     second = a2 * second + b2 * gradient * gradient
     largest = max(largest, second)
-    root = scale_second * math.sqrt(largest) + eps
-    w = shrink * w - (take_first * first + take_gradient * gradient) / root
-    return w, first, second, largest
+    root = math.sqrt(largest)
+    taken = take_first * first + take_gradient * gradient
+    w = shrink * w - taken / (scale_second * root + eps)
+    return w, first, second, largest, root
 
 
 @compiled
@@ -134,20 +139,20 @@ def _update_with_momentum(w, g, first, constants, coefficients, l2):
 def _update_by_size(w, g, second, step):
     numbers = numbers_of(step)
     for i in range(len(w)):
-        w[i], second[i] = step_by_size(w[i], g[i], second[i], numbers)
+        w[i], second[i], _ = step_by_size(w[i], g[i], second[i], numbers)
 
 
 @compiled
 def _update_by_both(w, g, first, second, step):
     numbers = numbers_of(step)
     for i in range(len(w)):
-        w[i], first[i], second[i] = step_by_both(w[i], g[i], first[i], second[i], numbers)
+        w[i], first[i], second[i], _ = step_by_both(w[i], g[i], first[i], second[i], numbers)
 
 
 @compiled
 def _update_by_largest(w, g, first, second, largest, step):
     numbers = numbers_of(step)
     for i in range(len(w)):
-        w[i], first[i], second[i], largest[i] = step_by_largest(
+        w[i], first[i], second[i], largest[i], _ = step_by_largest(
             w[i], g[i], first[i], second[i], largest[i], numbers
         )
