@@ -42,12 +42,12 @@ def speed_targets(times: pd.DataFrame, bound: pd.DataFrame) -> list[Target]:
         ),
         _at_least("plain SGD at batch size 1 at least 2.5 × JAX", single, 2.5),
         _at_least(
-            "20 × plain eager PyTorch at batch size 1",
+            "20 × plain eager PyTorch of one network at batch size 1",
             torch[_where(torch, batch_size=1, num_seeds=1)],
             20.0,
         ),
         _at_least(
-            "2 × plain eager PyTorch at batch size 256",
+            "2 × plain eager PyTorch of one network at batch size 256",
             torch[_where(torch, batch_size=256, num_seeds=1)],
             2.0,
         ),
