@@ -24,6 +24,9 @@ def main() -> None:
         page = write_report(
             arguments.runs, out, lambda line: print(line, flush=True), os.cpu_count() or 1
         )
+    except KeyboardInterrupt:
+        print("optsweep: interrupted", file=sys.stderr)
+        sys.exit(130)
     except (InputError, OSError) as error:
         print(f"optsweep: error: {' '.join(str(error).split())}", file=sys.stderr)
         sys.exit(2)

@@ -2,6 +2,7 @@
 
 import json
 import re
+import signal
 import subprocess
 import sys
 from html.parser import HTMLParser
@@ -216,6 +217,17 @@ def test_the_script_tells_what_it_does(tree, tmp_path):
     lines = done.stdout.splitlines()
     assert lines[0] == f"read 5 cells of 1 experiment in {tree}"
     assert lines[-1] == f"report: {tmp_path / 'out' / 'index.html'}"
+
+
+def test_the_script_ends_in_one_line_when_it_is_interrupted(tree, tmp_path):
+    command = [sys.executable, str(SCRIPT), str(tree), "--out", str(tmp_path / "out")]
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True) as process:
+        assert process.stdout.readline().startswith("read 5 cells")
+        process.send_signal(signal.SIGINT)
+        _, errors = process.communicate(timeout=60)
+    assert (process.returncode, errors) == (130, "optsweep: interrupted\n")
+    assert not (tmp_path / "out" / "index.html").exists()
 
 
 @pytest.mark.parametrize("case", ["nowhere", "empty", "foreign", "file"])
