@@ -28,7 +28,7 @@ from optsweep.engine.inputs import (
 )
 from optsweep.engine.jit import compiled, entry
 from optsweep.engine.memory import copy, pack_width
-from optsweep.engine.shares import list_examples, vectors_of
+from optsweep.engine.shares import inputs_of, list_examples, vectors_of
 from optsweep.engine.single import learn_one
 from optsweep.engine.team import SHARES, meet
 from optsweep.engine.updates import Step, update_rest
@@ -48,7 +48,7 @@ def _multiply_all(num, inputs, network, room, deferral, member, turn):
         if len(inputs.first) > 0:
             part = sums[size : 2 * size]
             multiply_inputs(room.lists, num, first, last, inputs.first, width, part)
-        start, end = first * vector, min(last * vector, num_inputs)
+        start, end = inputs_of(share, num_inputs, vector)
         x = deferral.images[start * num : end * num].reshape(num, end - start)
         end = all_products + num * num
         np.dot(x, x.T, sums[all_products:end].reshape(num, num))

@@ -100,7 +100,7 @@ def _each(take, parameters, decay, images, first_pixel, begin, end, slopes, widt
         of_first[i] *= a1
         of_second[i] *= a2
         if x == 0 and l2 == 0:
-            by_first = take_first * kind(of_first[i]) if len(first) > 0 else l2
+            by_first = take_first * kind(of_first[i]) if len(first) > 0 else kind(0)
             if by_first == 0:  # nothing of the first moment is left, or there never was one
                 if shrink != 1:
                     for o in range(row, row + width):
