@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 import time
 import traceback
@@ -20,6 +19,7 @@ from optsweep.cli.composition import config_dir
 from optsweep.cli.grids import Cell
 from optsweep.cli.mistakes import MISTAKES, exit_with
 from optsweep.cli.overrides import options
+from optsweep.cores import num_cores
 from optsweep.experiments import (
     QUICK_NUM_SEEDS,
     QUICK_ROOT,
@@ -117,7 +117,7 @@ def _report(root: Path, out: Path, console: Console) -> None:
     from optsweep.analysis.report import write_report  # noqa: PLC0415
 
     console.print(f"\nreport: {out}")
-    write_report(root, out, num_processes=os.cpu_count() or 1)
+    write_report(root, out, num_processes=num_cores())
 
 
 def _missing(experiments: Iterable[Experiment]) -> dict[str, Cell]:

@@ -1,13 +1,13 @@
 """Make the report of a folder of runs: python scripts/aggregate.py [RUNS] [--out DIR]."""
 
 import argparse
-import os
 import sys
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # a checkout need not be installed
 
 from optsweep.checks import InputError
+from optsweep.cores import num_cores
 
 
 def main() -> None:
@@ -21,9 +21,7 @@ def main() -> None:
 
     out = arguments.out or arguments.runs / "report"
     try:
-        page = write_report(
-            arguments.runs, out, lambda line: print(line, flush=True), os.cpu_count() or 1
-        )
+        page = write_report(arguments.runs, out, lambda line: print(line, flush=True), num_cores())
     except KeyboardInterrupt:
         print("optsweep: interrupted", file=sys.stderr)
         sys.exit(130)

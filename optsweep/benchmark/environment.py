@@ -13,6 +13,7 @@ from typing import Any
 from optsweep.benchmark.files import ENVIRONMENT_FILE
 from optsweep.checks import InputError
 from optsweep.config import DatasetConfig
+from optsweep.cores import num_cores
 from optsweep.runs import write_atomically
 
 _PACKAGES = (
@@ -73,13 +74,6 @@ def processor() -> str:
         return platform.processor() or platform.machine()
     names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
     return names[0] if names else platform.machine()
-
-
-def num_cores() -> int:
-    """Cores that this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def _versions() -> dict[str, str]:

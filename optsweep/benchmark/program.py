@@ -14,7 +14,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from optsweep.benchmark import study_time
 from optsweep.benchmark.arguments import Wanted
-from optsweep.benchmark.environment import environment, keep_environment, num_cores
+from optsweep.benchmark.environment import environment, keep_environment
 from optsweep.benchmark.files import (
     LIBRARIES_FILE,
     LIMITS_FILE,
@@ -36,6 +36,7 @@ from optsweep.benchmark.write import read_and_write
 from optsweep.cli.composition import config_dir, to_config
 from optsweep.cli.overrides import rewrite
 from optsweep.config import Config
+from optsweep.cores import num_cores
 from optsweep.runs import write_atomically
 
 
