@@ -14,7 +14,7 @@ import torch
 
 from optsweep import runs
 from optsweep.analysis.pictures import save
-from optsweep.benchmark import launcher, limits, study_time, targets
+from optsweep.benchmark import launcher, libraries, limits, study_time, targets
 from optsweep.benchmark.app import main
 from optsweep.benchmark.arguments import parse
 from optsweep.benchmark.equal_work import compare_losses
@@ -122,12 +122,12 @@ def test_loss_is_the_mean_cross_entropy(images):
     )
 
 
-@pytest.mark.parametrize("library", limits.LIBRARIES)
+@pytest.mark.parametrize("library", libraries.LIBRARIES)
 def test_every_library_multiplies_all_products_of_a_step(library):
-    needed = limits.NEEDS.get(library)
+    needed = libraries.NEEDS.get(library)
     if needed and importlib.util.find_spec(needed) is None:
         pytest.skip(f"{needed} is not installed")
-    make, limit = limits.LIBRARIES[library]()
+    make, limit = libraries.LIBRARIES[library]()
     limit(1)
     rng = np.random.default_rng(0)
     for batch_size in (1, 3):

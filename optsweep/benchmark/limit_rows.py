@@ -8,7 +8,7 @@ from typing import Any
 
 from optsweep.analysis.timing import NUM_CLASSES, NUM_INPUTS
 from optsweep.benchmark.arguments import Wanted
-from optsweep.benchmark.limits import LIBRARIES, NEEDS
+from optsweep.benchmark.libraries import LIBRARIES, NEEDS
 from optsweep.benchmark.network import num_weights
 from optsweep.benchmark.process import Worker, WorkerError
 from optsweep.benchmark.rows import Rows

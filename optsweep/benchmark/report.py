@@ -8,7 +8,8 @@ from typing import Any
 
 import pandas as pd
 
-from optsweep.benchmark import sections
+from optsweep.benchmark import method, sections
+from optsweep.benchmark.markdown import markdown
 from optsweep.benchmark.summary import geometric_mean, ratios
 from optsweep.benchmark.targets import Target, speed_targets, start_targets, study_targets
 from optsweep.benchmark.wording import (
@@ -60,7 +61,7 @@ def full_report(benchmark: Benchmark) -> str:
     """Everything, section by section."""
     parts = [
         "# Speed of optsweep\n",
-        sections.measured_with(benchmark.environment, benchmark.times),
+        method.measured_with(benchmark.environment, benchmark.times),
         sections.notes(benchmark.notes),
         "## Targets\n",
         sections.target_table(benchmark.targets),
@@ -72,7 +73,7 @@ def full_report(benchmark: Benchmark) -> str:
         sections.equal_work_section(benchmark.equal),
         sections.starts_section(benchmark.starts),
         sections.study_section(benchmark.study),
-        sections.method_section(benchmark.times, benchmark.libraries),
+        method.method_section(benchmark.times, benchmark.libraries),
     ]
     return "\n".join(part for part in parts if part)
 
@@ -94,7 +95,7 @@ def short_report(benchmark: Benchmark) -> str:
         ]
         parts += [
             "Seconds per epoch of plain SGD, one network:\n",
-            sections.markdown(["", *heads], rows),
+            markdown(["", *heads], rows),
         ]
     found = ratios(times, "jax")
     if len(found):
@@ -106,7 +107,7 @@ def short_report(benchmark: Benchmark) -> str:
         mean = ratio_text(geometric_mean(found))
         parts += [
             f"How many times as fast as {peer_name('jax')}, geometric mean {mean}:\n",
-            sections.markdown(["", *heads], rows),
+            markdown(["", *heads], rows),
         ]
     parts += ["What was aimed at:\n", sections.target_table(benchmark.targets)]
-    return "\n".join([*parts, sections.measured_with(benchmark.environment, times)])
+    return "\n".join([*parts, method.measured_with(benchmark.environment, times)])

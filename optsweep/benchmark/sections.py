@@ -2,56 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import pandas as pd
 
-from optsweep.analysis.wording import listing
 from optsweep.analysis.wording import number as as_number
-from optsweep.benchmark.peers import OURS, PEERS
+from optsweep.benchmark.markdown import markdown, matrix
+from optsweep.benchmark.peers import OURS
 from optsweep.benchmark.summary import fractions, geometric_mean, ratios
 from optsweep.benchmark.targets import Target
 from optsweep.benchmark.wording import (
     cell_name,
-    optimizer_name,
     peer_name,
     percent,
     ratio_text,
     seconds_text,
-    seeds_name,
 )
-
-_BUSY = 0.2  # cores of other programs from which on times are not to be trusted
-
-
-def markdown(heads: Sequence[str], rows: Sequence[Sequence[str]], numbers: bool = True) -> str:
-    """A table; all columns but the first are `numbers`, or none is."""
-    rule = ["---"] + ["---:" if numbers else "---"] * (len(heads) - 1)
-    lines = [heads, rule, *rows]
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines) + "\n"
-
-
-def measured_with(environment: dict[str, Any], times: pd.DataFrame) -> str:
-    """The machine and the versions, and a warning if other programs ran."""
-    versions = environment["versions"]
-    told = [f"{name} {versions[name]}" for name in versions]
-    set_ = [f"{name}={value}" for name, value in environment["variables"].items()]
-    text = (
-        f"Measured on {environment['processor']}, {environment['num_cores']} cores, with Python "
-        f"{environment['python']}, {', '.join(told)}"
-    )
-    text += f"; {', '.join(set_)} set. " if set_ else "; OPENBLAS_CORETYPE not set. "
-    if len(times):
-        low, high = times["num_repeats"].min(), times["num_repeats"].max()
-        repeats = str(low) if low == high else f"{low} to {high}"
-        text += "Each measured once. " if high == 1 else f"Medians of {repeats} repeats. "
-        if (busy := times["other_cores"].max()) > _BUSY:
-            text += (
-                f"**Other programs kept up to {busy:.1f} cores busy meanwhile: these are not the "
-                "times of an idle machine.** "
-            )
-    return text.strip() + "\n"
 
 
 def notes(lines: Sequence[str]) -> str:
@@ -76,7 +43,7 @@ def times_section(times: pd.DataFrame) -> str:
 
     return (
         "## Seconds per epoch and run\n\nMedian (lowest … highest of the repeats), compilation "
-        "apart. Ten seeds are trained at once; a run is one of them.\n\n" + _matrix(times, text)
+        "apart. Ten seeds are trained at once; a run is one of them.\n\n" + matrix(times, text)
     )
 
 
@@ -92,7 +59,7 @@ def ratios_section(times: pd.DataFrame) -> str:
         parts.append(
             f"{peer_name(peer)}: geometric mean {ratio_text(geometric_mean(found))} over "
             f"{len(found)} cells, {ratio_text(included)} with compilation in a job of ten "
-            f"epochs.\n\n" + _matrix(table, lambda row: ratio_text(row["ratio"]), named=False)
+            f"epochs.\n\n" + matrix(table, lambda row: ratio_text(row["ratio"]), named=False)
         )
     if not parts:
         return ""
@@ -112,7 +79,7 @@ def compilation_section(times: pd.DataFrame) -> str:
         "## Compilation\n\nSeconds of compilation → seconds per epoch and run in a job of ten "
         "epochs that compiles first. optsweep compiles once after its installation, which its "
         "first job waits for (see start-up), and loads that once in a process, whatever its "
-        "cells; the others compile for every cell.\n\n" + _matrix(compiling, text)
+        "cells; the others compile for every cell.\n\n" + matrix(compiling, text)
     )
 
 
@@ -135,7 +102,7 @@ def fractions_section(times: pd.DataFrame, bound: pd.DataFrame) -> str:
         "pixel is zero in the whole batch. Gathering batches, activations and the loss are not "
         "in it. optsweep can be above it: it leaves pixels that are zero out of every product, "
         "and moves the weights of SGD at batch size 1 once in many steps.\n\n"
-        + _matrix(known, lambda row: percent(row["fraction"]))
+        + matrix(known, lambda row: percent(row["fraction"]))
         + "\n"
         + markdown(["limit in seconds", "products", "bandwidth"], rows)
     )
@@ -239,41 +206,3 @@ def study_section(study: dict[str, Any]) -> str:
         return ""
     heads = ["study", "cells", "TFLOP", "training, s", "cells, s", "report, s", "wall time, s"]
     return "## The study\n\n" + markdown(heads, rows)
-
-
-def method_section(times: pd.DataFrame, libraries: dict[str, list[str]]) -> str:
-    """Who was measured how."""
-    lines = []
-    for peer in dict.fromkeys(times["peer"]):
-        rows = times[times["peer"] == peer]
-        parts = rows[rows["num_examples"] < times["num_examples"].max()]
-        text = f"- {peer_name(peer)}: {PEERS[peer].note}"
-        for number, part in parts.groupby("num_examples"):
-            sizes = listing([f"{size:,}" for size in sorted(part["batch_size"].unique())])
-            text += f"; at batch size {sizes} timed on {number:,} examples and scaled to an epoch"
-        if not PEERS[peer].stacks:
-            text += "; trains one network at a time, so that ten cost ten times as much each"
-        if engines := sorted(set(rows["trained_by"].dropna())):
-            text += f"; engine: {', '.join(engines)}"
-        if peer in libraries:
-            text += f" ({'; '.join(libraries[peer])})"
-        lines.append(f"{text}.\n")
-    return "## Who was measured how\n\n" + "".join(lines) if lines else ""
-
-
-def _matrix(table: pd.DataFrame, text: Callable[[pd.Series], str], named: bool = True) -> str:
-    """A row for each optimizer, number of seeds and peer, a column for each batch size."""
-    sizes = sorted(table["batch_size"].unique())
-    rows: dict[tuple[str, int, str], dict[int, str]] = {}
-    for _, row in table.sort_values("num_seeds", kind="stable").iterrows():
-        key = (row["optimizer"], row["num_seeds"], row["peer"])
-        rows.setdefault(key, {})[row["batch_size"]] = text(row)
-    groups = dict.fromkeys((optimizer, seeds) for optimizer, seeds, _ in rows)
-    lines = []
-    for group in groups:
-        for (optimizer, seeds, peer), cells in rows.items():
-            if (optimizer, seeds) == group:
-                name = f"{optimizer_name(optimizer)}, {seeds_name(seeds)}"
-                name += f": {peer_name(peer)}" if named else ""
-                lines.append([name, *(cells.get(size, "–") for size in sizes)])
-    return markdown(["", *(f"b = {size:,}" for size in sizes)], lines)

@@ -14,6 +14,7 @@ import threadpoolctl
 
 from optsweep.benchmark import limits
 from optsweep.benchmark.images import load_images
+from optsweep.benchmark.libraries import LIBRARIES
 from optsweep.benchmark.peers import PEERS, Peer
 from optsweep.benchmark.tasks import Task
 from optsweep.checks import InputError
@@ -24,7 +25,7 @@ def main() -> None:
     """Serve until standard input ends; the only argument is the peer's name, or a library's."""
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
-    answer = _Limits(sys.argv[1]) if sys.argv[1] in limits.LIBRARIES else _Timed(sys.argv[1])
+    answer = _Limits(sys.argv[1]) if sys.argv[1] in LIBRARIES else _Timed(sys.argv[1])
     for line in sys.stdin:
         try:
             given = answer(**json.loads(line))
