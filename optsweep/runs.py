@@ -15,9 +15,9 @@ from typing import Any
 
 import yaml
 
-from optsweep.checks import InputError
-from optsweep.config import Config
-from optsweep.naming import config_hash
+from optsweep.config.checks import InputError
+from optsweep.config.identity import config_hash
+from optsweep.config.schema import Config
 
 CONFIG_FILE = "config.yaml"
 HISTORY_FILE = "history.csv"

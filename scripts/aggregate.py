@@ -6,8 +6,8 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # a checkout need not be installed
 
-from optsweep.checks import InputError
-from optsweep.cores import num_cores
+from optsweep.config.checks import InputError
+from optsweep.engine.cores import num_cores
 
 
 def main() -> None:
@@ -17,7 +17,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, help="default: RUNS/report")
     arguments = parser.parse_args()
     # Only now, for it takes its time.
-    from optsweep.analysis.report import write_report  # noqa: PLC0415
+    from optsweep.report.report import write_report  # noqa: PLC0415
 
     out = arguments.out or arguments.runs / "report"
     try:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # a checkout need not be installed
 
-from optsweep.study import main
+from optsweep.study.reproduce import main
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 import torch
 
-import optsweep.cell
-from optsweep.cell import plan_cell, train_cell
+import optsweep.training.cell
 from optsweep.cli import composition
-from optsweep.config import Config
+from optsweep.config.schema import Config
+from optsweep.training.cell import plan_cell, train_cell
 
 TESTS = Path(__file__).resolve().parent
 SEARCH_PATH = f"hydra.searchpath=[file://{TESTS / 'conf'}]"
@@ -80,8 +80,8 @@ def train_and_keep(monkeypatch):
             engines.append(engine)
             return train(engine, *arguments)
 
-        train = optsweep.training.train
-        monkeypatch.setattr(optsweep.cell, "train", spy)
+        train = optsweep.training.loop.train
+        monkeypatch.setattr(optsweep.training.cell, "train", spy)
         record = train_cell(plan_cell(config))
         return record, engines[0].model
 

@@ -13,7 +13,6 @@ import pytest
 import torch
 
 from optsweep import runs
-from optsweep.analysis.pictures import save
 from optsweep.benchmark import launcher, libraries, limits, study_time, targets
 from optsweep.benchmark.app import main
 from optsweep.benchmark.arguments import parse
@@ -28,10 +27,11 @@ from optsweep.benchmark.rows import LIMITS, STARTS, TIMES, Rows
 from optsweep.benchmark.summary import bounds, fractions, ratios, timings
 from optsweep.benchmark.targets import start_targets, study_targets
 from optsweep.benchmark.tasks import Cell, Task, task_of
-from optsweep.checks import InputError
-from optsweep.config import Config
-from optsweep.initializers import default
-from optsweep.model import StackedMLP
+from optsweep.config.checks import InputError
+from optsweep.config.schema import Config
+from optsweep.models.initializers import default
+from optsweep.models.mlp import StackedMLP
+from optsweep.report.pictures import save
 
 TESTS = Path(__file__).resolve().parent
 

@@ -10,8 +10,8 @@ import nbformat
 import pytest
 from nbclient import NotebookClient
 
-from optsweep.analysis.claims import load_claims
-from optsweep.analysis.questions import load_questions
+from optsweep.report.claims import load_claims
+from optsweep.report.questions import load_questions
 
 TESTS = Path(__file__).resolve().parent
 NOTEBOOKS = TESTS.parent / "notebooks"

@@ -5,9 +5,9 @@ import json
 import pytest
 
 from optsweep import runs
-from optsweep.checks import InputError
-from optsweep.config import Config
-from optsweep.naming import config_hash
+from optsweep.config.checks import InputError
+from optsweep.config.identity import config_hash
+from optsweep.config.schema import Config
 
 ROW = dict.fromkeys(runs.HISTORY_COLUMNS) | {"seed": 0, "epoch": 1, "train_loss": 0.1 + 0.2}
 RESULT = {"config_hash": config_hash(Config()), "status": "completed"}

@@ -10,8 +10,8 @@ from typing import NoReturn
 
 from optsweep.benchmark.peers import OURS, PEERS
 from optsweep.benchmark.tasks import BATCH_SIZES, NUM_SEEDS, OPTIMIZERS, QUICK_EXAMPLES
-from optsweep.checks import InputError
 from optsweep.cli.mistakes import exit_with
+from optsweep.config.checks import InputError
 
 PARTS = ("limits", "startup", "matrix", "study")
 _REPEATS = 3

@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from optsweep.benchmark.files import ENVIRONMENT_FILE
-from optsweep.checks import InputError
-from optsweep.config import DatasetConfig
-from optsweep.cores import num_cores
+from optsweep.config.checks import InputError
+from optsweep.config.schema import DatasetConfig
+from optsweep.engine.cores import num_cores
 from optsweep.runs import write_atomically
 
 _PACKAGES = (

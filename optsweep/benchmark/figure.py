@@ -7,10 +7,10 @@ from collections.abc import Sequence
 import pandas as pd
 from matplotlib.figure import Figure
 
-from optsweep.analysis.drawing import FAINT, legend, log_scale, style, styles
-from optsweep.analysis.pictures import Picture
 from optsweep.benchmark.peers import OURS
 from optsweep.benchmark.wording import optimizer_name, peer_name, seeds_name
+from optsweep.report.drawing import FAINT, legend, log_scale, style, styles
+from optsweep.report.pictures import Picture
 
 NAME = "benchmark"
 _LIMIT = "the machine's limit"

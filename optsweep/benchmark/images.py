@@ -6,8 +6,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from optsweep.config import DatasetConfig
-from optsweep.dataset_files import FILES, load_contents
+from optsweep.config.schema import DatasetConfig
+from optsweep.data.files import FILES, load_contents
 
 _IMAGES_HEADER, _LABELS_HEADER = 16, 8  # bytes before the data in an IDX file
 

@@ -6,12 +6,12 @@ import importlib.util
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from optsweep.analysis.timing import NUM_CLASSES, NUM_INPUTS
 from optsweep.benchmark.arguments import Wanted
 from optsweep.benchmark.libraries import LIBRARIES, NEEDS
 from optsweep.benchmark.network import num_weights
 from optsweep.benchmark.process import Worker, WorkerError
 from optsweep.benchmark.rows import Rows
+from optsweep.report.timing import NUM_CLASSES, NUM_INPUTS
 
 _ROUNDS = 2  # through all libraries, so that none has all of a busy moment
 _OTHERS = "NumPy"  # the process that measures what is no library's

@@ -17,7 +17,7 @@ import numpy as np
 from optsweep.benchmark.images import load_images
 from optsweep.benchmark.libraries import LIBRARIES
 from optsweep.benchmark.network import widths
-from optsweep.dataset_config import dataset_config
+from optsweep.config.dataset import dataset_config
 
 _MIN_SECONDS = 0.02  # of one repeat, so that the clock's own time does not count
 _SQUARE = 2048

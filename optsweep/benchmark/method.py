@@ -6,9 +6,9 @@ from typing import Any
 
 import pandas as pd
 
-from optsweep.analysis.wording import listing
 from optsweep.benchmark.peers import PEERS
 from optsweep.benchmark.wording import peer_name
+from optsweep.report.wording import listing
 
 _BUSY = 0.2  # cores of other programs from which on times are not to be trusted
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from optsweep.checks import InputError
+from optsweep.config.checks import InputError
 
 _TICKS = os.sysconf("SC_CLK_TCK") if hasattr(os, "sysconf") else 100
 # After their work, thread pools look for more for some milliseconds before they sleep.

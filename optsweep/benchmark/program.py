@@ -35,8 +35,8 @@ from optsweep.benchmark.wording import cell_name
 from optsweep.benchmark.write import read_and_write
 from optsweep.cli.composition import config_dir, to_config
 from optsweep.cli.overrides import rewrite
-from optsweep.config import Config
-from optsweep.cores import num_cores
+from optsweep.config.schema import Config
+from optsweep.engine.cores import num_cores
 from optsweep.runs import write_atomically
 
 

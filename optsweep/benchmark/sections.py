@@ -7,7 +7,6 @@ from typing import Any
 
 import pandas as pd
 
-from optsweep.analysis.wording import number as as_number
 from optsweep.benchmark.markdown import markdown, matrix
 from optsweep.benchmark.peers import OURS
 from optsweep.benchmark.summary import fractions, geometric_mean, ratios
@@ -19,6 +18,7 @@ from optsweep.benchmark.wording import (
     ratio_text,
     seconds_text,
 )
+from optsweep.report.wording import number as as_number
 
 
 def notes(lines: Sequence[str]) -> str:

@@ -13,10 +13,10 @@ from typing import Any
 import yaml
 
 from optsweep import runs
-from optsweep.analysis.timing import flops_per_example
 from optsweep.benchmark.process import WorkerError
 from optsweep.cli.composition import CELLS_FOLDER, config_dir
-from optsweep.config import Config
+from optsweep.config.schema import Config
+from optsweep.report.timing import flops_per_example
 
 _SCRIPTS = Path(__file__).resolve().parent.parent.parent / "scripts"
 

@@ -8,10 +8,10 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-from optsweep.analysis.timing import NUM_CLASSES, NUM_INPUTS, flops_per_example
 from optsweep.benchmark.network import num_weights
 from optsweep.benchmark.peers import OURS
 from optsweep.benchmark.tasks import HIDDEN_SIZES, Cell
+from optsweep.report.timing import NUM_CLASSES, NUM_INPUTS, flops_per_example
 
 CELL = list(Cell._fields)
 _JOB_EPOCHS = 10  # of the job over which compilation is spread: the default one's

@@ -17,8 +17,8 @@ from optsweep.benchmark.images import load_images
 from optsweep.benchmark.libraries import LIBRARIES
 from optsweep.benchmark.peers import PEERS, Peer
 from optsweep.benchmark.tasks import Task
-from optsweep.checks import InputError
-from optsweep.dataset_config import dataset_config
+from optsweep.config.checks import InputError
+from optsweep.config.dataset import dataset_config
 
 
 def main() -> None:

@@ -9,7 +9,6 @@ from typing import Any
 
 import pandas as pd
 
-from optsweep.analysis.pictures import save
 from optsweep.benchmark.equal_work import compare_losses
 from optsweep.benchmark.figure import speed_figure
 from optsweep.benchmark.files import (
@@ -28,6 +27,7 @@ from optsweep.benchmark.report import Benchmark, full_report, short_report
 from optsweep.benchmark.rows import LIMITS, STARTS, TIMES
 from optsweep.benchmark.summary import CELL, bounds, timings
 from optsweep.benchmark.tasks import Cell
+from optsweep.report.pictures import save
 from optsweep.runs import write_atomically
 
 

@@ -14,19 +14,20 @@ from hydra.core.plugins import Plugins
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
-from optsweep import naming, runs
-from optsweep.checks import InputError
+from optsweep import runs
 from optsweep.cli import composition
 from optsweep.cli.grid_sweeper import GridSweeper
 from optsweep.cli.mistakes import MISTAKES, exit_with, is_mistake
 from optsweep.cli.overrides import rewrite
 from optsweep.cli.search import SearchSweeper
+from optsweep.config import identity
+from optsweep.config.checks import InputError
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from optsweep.cell import Record
-    from optsweep.config import Config
+    from optsweep.config.schema import Config
+    from optsweep.training.cell import Record
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -104,11 +105,11 @@ def _objective(composed: DictConfig) -> float:
     else:
         console.print(f"done before: {_shown(directory)} (rerun=true trains it again)")
     if job.mode == RunMode.RUN:
-        from optsweep.progress import result_table  # noqa: PLC0415
+        from optsweep.cli.progress import result_table  # noqa: PLC0415
 
         console.print(result_table(result))
         if not curves.exists():
-            from optsweep.analysis.curves import draw_curves  # noqa: PLC0415
+            from optsweep.report.curves import draw_curves  # noqa: PLC0415
 
             draw_curves(directory, curves)
         console.print(f"curves: {_shown(curves)}")
@@ -116,15 +117,15 @@ def _objective(composed: DictConfig) -> float:
 
 
 def _train_cell(console: Console, config: Config) -> Record:
-    from optsweep.cell import train_cell  # noqa: PLC0415
-    from optsweep.progress import EpochDisplay  # noqa: PLC0415
+    from optsweep.cli.progress import EpochDisplay  # noqa: PLC0415
+    from optsweep.training.cell import train_cell  # noqa: PLC0415
 
     plan = composition.plan(config)
     for warning in plan.warnings:
         print(f"optsweep: warning: {warning}", file=sys.stderr)
     seeds = f"{config.num_seeds} seed{'s' if config.num_seeds > 1 else ''}"
     about = f"{seeds}, engine: {plan.engine}, device: {plan.device}"
-    console.print(f"{naming.label(config)}: {about}")
+    console.print(f"{identity.label(config)}: {about}")
     with EpochDisplay(console, config.trainer.epochs) as display:
         return train_cell(plan, display)
 

@@ -11,13 +11,14 @@ from typing import TYPE_CHECKING, Any
 import hydra
 from omegaconf import DictConfig, OmegaConf
 
-from optsweep import naming, runs
-from optsweep.checks import InputError
+from optsweep import runs
 from optsweep.cli.overrides import rewrite
-from optsweep.config import Config
+from optsweep.config import identity
+from optsweep.config.checks import InputError
+from optsweep.config.schema import Config
 
 if TYPE_CHECKING:
-    from optsweep.cell import Plan
+    from optsweep.training.cell import Plan
 
 CELLS_FOLDER = "cells"
 # Keys that say what to do, not what to train.
@@ -75,7 +76,7 @@ def check(config: Config, directory: Path, rerun: bool) -> None:
 
 def plan(config: Config) -> Plan:
     """What `plan_cell` gives, made once for each configuration."""
-    key = naming.config_hash(config)
+    key = identity.config_hash(config)
     if key not in _plans:
         _plans[key] = _planner()(config)
     return _plans[key]
@@ -90,7 +91,7 @@ def _planner() -> Callable[[Config], Plan]:
     """
     gc.disable()
     try:
-        from optsweep.cell import plan_cell  # noqa: PLC0415
+        from optsweep.training.cell import plan_cell  # noqa: PLC0415
     finally:
         gc.freeze()
         gc.enable()
@@ -98,7 +99,7 @@ def _planner() -> Callable[[Config], Plan]:
 
 
 def _cell_name(*, _root_: DictConfig) -> str:
-    return f"{CELLS_FOLDER}/{naming.cell_name(to_config(_root_))}"
+    return f"{CELLS_FOLDER}/{identity.cell_name(to_config(_root_))}"
 
 
 # conf/config.yaml names a cell's directory with it.

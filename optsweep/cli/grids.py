@@ -12,12 +12,12 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import DictConfig
 
-from optsweep import naming
-from optsweep.checks import InputError
 from optsweep.cli.cell_loader import CellLoader
 from optsweep.cli.composition import CELLS_FOLDER, config_dir, to_config
 from optsweep.cli.overrides import rewrite
-from optsweep.config import Config
+from optsweep.config import identity
+from optsweep.config.checks import InputError
+from optsweep.config.schema import Config
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,7 @@ def plan_grid(arguments: Sequence[str]) -> Grid:
         cells = []
         for of_cell, composed in compose_cells(config):
             cell = to_config(composed)
-            cells.append(Cell(naming.cell_name(cell), " ".join(of_cell), cell))
+            cells.append(Cell(identity.cell_name(cell), " ".join(of_cell), cell))
     sweep_dir = Path(config.hydra.sweep.dir)
     return Grid(
         sweep_dir / str(config.name), sweep_dir / CELLS_FOLDER, bool(config.rerun), tuple(cells)

@@ -13,9 +13,9 @@ from hydra.errors import HydraException, MissingConfigException, OverrideParseEx
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from optsweep.checks import InputError, nearest
 from optsweep.cli.composition import config_dir
 from optsweep.cli.overrides import VALUE_KEYS, options
+from optsweep.config.checks import InputError, nearest
 
 # What a user can put right.
 MISTAKES = (InputError, HydraException, OmegaConfBaseException, OSError)

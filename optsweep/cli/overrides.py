@@ -16,7 +16,7 @@ from typing import Any
 
 import yaml
 
-from optsweep.checks import InputError, nearest
+from optsweep.config.checks import InputError, nearest
 
 # Group -> the key that holds its value.
 VALUE_KEYS = {

@@ -22,14 +22,15 @@ from optuna.samplers import BaseSampler
 from optuna.study import Study
 from optuna.trial import Trial, TrialState
 
-from optsweep import naming, runs
-from optsweep.analysis.search_report import report_search
-from optsweep.analysis.searches import FINALS_FILE
-from optsweep.checks import InputError, as_text, integer, number
+from optsweep import runs
 from optsweep.cli import composition
 from optsweep.cli.grids import split_override
 from optsweep.cli.search_space import as_overrides, flat, read_space, rewritten
-from optsweep.config import Config
+from optsweep.config import identity
+from optsweep.config.checks import InputError, as_text, integer, number
+from optsweep.config.schema import Config
+from optsweep.report.search_report import report_search
+from optsweep.report.searches import FINALS_FILE
 from optsweep.search.floors import median_floor
 from optsweep.search.sampling import SeededByTrial
 from optsweep.search.scores import objective, validation_accuracies
@@ -196,7 +197,7 @@ class SearchLoop:
         _ = returned.return_value
         assert isinstance(returned.cfg, DictConfig)
         config = composition.to_config(returned.cfg)
-        directory = self.sweep_dir / composition.CELLS_FOLDER / naming.cell_name(config)
+        directory = self.sweep_dir / composition.CELLS_FOLDER / identity.cell_name(config)
         result = runs.read_result(directory)
         if result is None:
             raise InputError(f"{directory}: the cell was trained, but its result is not here")

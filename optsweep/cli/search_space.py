@@ -8,9 +8,9 @@ from typing import Any
 
 from omegaconf import DictConfig, ListConfig
 
-from optsweep.checks import InputError
 from optsweep.cli import composition
 from optsweep.cli.overrides import rewrite
+from optsweep.config.checks import InputError
 from optsweep.search.space import Space
 
 

@@ -17,7 +17,7 @@ from submitit import SlurmJob
 from submitit.core.utils import UncompletedJobError
 from submitit.slurm.slurm import SlurmInfoWatcher
 
-from optsweep.checks import InputError
+from optsweep.config.checks import InputError
 
 _SECONDS_BETWEEN_LOOKS = 15
 _LEAVING, _GONE = "COMPLETING", "GONE"  # to submitit, the first is not done and the second is

@@ -9,12 +9,13 @@ from hydra.experimental.callback import Callback
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
-from optsweep import naming, runs
+from optsweep import runs
 from optsweep.cli.composition import CELLS_FOLDER, check, to_config
 from optsweep.cli.grids import compose_cells
 from optsweep.cli.mistakes import MISTAKES, exit_with
-from optsweep.config import DatasetConfig
-from optsweep.dataset_files import load_contents
+from optsweep.config import identity
+from optsweep.config.schema import DatasetConfig
+from optsweep.data.files import load_contents
 
 SWEEP_COLUMNS = ("cell", "overrides")
 
@@ -56,7 +57,7 @@ class Validate(Callback):
             return
         from rich.console import Console  # noqa: PLC0415
 
-        from optsweep.progress import sweep_table  # noqa: PLC0415
+        from optsweep.cli.progress import sweep_table  # noqa: PLC0415
 
         folder = Path(config.hydra.sweep.dir) / CELLS_FOLDER
         results = [runs.read_result(folder / row["cell"]) for row in self.grid]
@@ -69,7 +70,7 @@ def _checked_grid(config: DictConfig) -> list[dict[str, str]]:
     datasets: list[DatasetConfig] = []
     for overrides, composed in compose_cells(config):
         cell = to_config(composed)
-        name = naming.cell_name(cell)
+        name = identity.cell_name(cell)
         check(cell, sweep_dir / CELLS_FOLDER / name, composed.rerun)
         if cell.dataset not in datasets:
             load_contents(cell.dataset)  # missing or corrupt data end a sweep before it starts

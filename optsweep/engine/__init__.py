@@ -10,7 +10,7 @@ from typing import NamedTuple, Protocol
 import numpy as np
 from torch import Tensor
 
-from optsweep.data import Split
+from optsweep.data.tensors import Split
 
 
 class Scores(NamedTuple):

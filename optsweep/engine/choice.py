@@ -10,16 +10,16 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
-from optsweep.checks import InputError
-from optsweep.config import Config
-from optsweep.data import Split
+from optsweep.config.checks import InputError
+from optsweep.config.schema import Config
+from optsweep.config.targets import locate
+from optsweep.data.tensors import Split
 from optsweep.engine import Engine
+from optsweep.engine.compiled.rules import Rule, rule_of
 from optsweep.engine.reference import ReferenceEngine
-from optsweep.engine.rules import Rule, rule_of
-from optsweep.initializers import default
-from optsweep.locate import locate
-from optsweep.model import StackedMLP
-from optsweep.optimizers import build_optimizer, check_settings
+from optsweep.models.initializers import default
+from optsweep.models.mlp import StackedMLP
+from optsweep.optim.optimizers import build_optimizer, check_settings
 
 
 class Choice(NamedTuple):
@@ -66,7 +66,7 @@ def check_engine(choice: Choice, config: Config) -> None:
 def import_engine(choice: Choice) -> None:
     """Import what `make_engine` is going to import."""
     if choice.name == "numba":
-        importlib.import_module("optsweep.engine.compiled")
+        importlib.import_module("optsweep.engine.compiled.engine")
 
 
 def make_engine(choice: Choice, config: Config, model: StackedMLP, train: Split) -> Engine:
@@ -75,7 +75,7 @@ def make_engine(choice: Choice, config: Config, model: StackedMLP, train: Split)
     batch_size = config.trainer.batch_size
     rule = _rule(config) if choice.name == "numba" else None
     if rule is not None:
-        from optsweep.engine.compiled import CompiledEngine  # noqa: PLC0415 (loads the compiler)
+        from optsweep.engine.compiled.engine import CompiledEngine  # noqa: PLC0415 (loads the compiler)
 
         return CompiledEngine(model, rule, decay_all, train, batch_size, torch.get_num_threads())
     target, settings = _optimizer(config)

@@ -7,10 +7,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from optsweep.data import Split
+from optsweep.data.tensors import Split
 from optsweep.engine import Scores
-from optsweep.model import StackedMLP
-from optsweep.optimizers import StackOptimizer
+from optsweep.models.mlp import StackedMLP
+from optsweep.optim.optimizers import StackOptimizer
 
 # Examples times seeds of one forward pass without gradients: bounds its memory to about
 # 50 MB for the widest hidden layer of the report.

@@ -17,7 +17,7 @@ from optuna.distributions import (
 )
 from optuna.trial import BaseTrial, FixedTrial
 
-from optsweep.checks import InputError, nearest
+from optsweep.config.checks import InputError, nearest
 
 # A best value in the outermost twentieth of its range may have a better one beyond.
 _EDGE = 0.05

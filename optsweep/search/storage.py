@@ -18,7 +18,7 @@ from optuna.study import Study
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 
-from optsweep.checks import InputError, as_text
+from optsweep.config.checks import InputError, as_text
 
 FILE = "study.db"
 _SETTINGS = "settings"  # user attribute that tells what a study searches

@@ -5,7 +5,7 @@ import pytest
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.trial import FixedTrial
 
-from optsweep.checks import InputError
+from optsweep.config.checks import InputError
 from optsweep.search.space import Space, at_edge
 
 LR = FloatDistribution(1e-4, 1.0, log=True)

@@ -10,7 +10,7 @@ import optuna
 import pytest
 from optuna.trial import TrialState
 
-from optsweep.checks import InputError
+from optsweep.config.checks import InputError
 from optsweep.search.floors import median_floor
 from optsweep.search.sampling import SeededByTrial
 from optsweep.search.storage import alone, open_study, sqlite_url, storage_url

@@ -13,7 +13,7 @@ from typing import NamedTuple, Protocol
 
 from optsweep.benchmark.images import Images
 from optsweep.benchmark.tasks import Task
-from optsweep.config import DatasetConfig
+from optsweep.config.schema import DatasetConfig
 
 
 class Outcome(NamedTuple):
@@ -93,7 +93,7 @@ PEERS = {
         "optsweep",
         "ours",
         stacks=True,
-        note="the public path, optsweep.cell, engine auto",
+        note="the public path, optsweep.training.cell, engine auto",
     ),
     "jax": About(
         "JAX, jit + scan",

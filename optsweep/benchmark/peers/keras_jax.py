@@ -13,7 +13,7 @@ from optsweep.benchmark.images import Images
 from optsweep.benchmark.network import Weights, initial_weights, mean_loss, widths
 from optsweep.benchmark.peers import Outcome
 from optsweep.benchmark.tasks import BETAS, EPS, MOMENTUM, Task
-from optsweep.config import DatasetConfig
+from optsweep.config.schema import DatasetConfig
 
 
 class TimedPeer:

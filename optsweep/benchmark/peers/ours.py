@@ -11,10 +11,10 @@ import hydra
 from optsweep.benchmark.images import Images
 from optsweep.benchmark.peers import Outcome
 from optsweep.benchmark.tasks import Task
-from optsweep.cell import plan_cell, train_cell
 from optsweep.cli.composition import config_dir, to_config
 from optsweep.cli.overrides import rewrite
-from optsweep.config import Config, DatasetConfig
+from optsweep.config.schema import Config, DatasetConfig
+from optsweep.training.cell import plan_cell, train_cell
 
 _FEW = 2000  # examples of a job in which what it compiles takes longer than training
 

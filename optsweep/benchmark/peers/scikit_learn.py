@@ -15,7 +15,7 @@ from optsweep.benchmark.images import Images
 from optsweep.benchmark.network import initial_weights, mean_loss
 from optsweep.benchmark.peers import Outcome
 from optsweep.benchmark.tasks import BETAS, EPS, HIDDEN_SIZES, MOMENTUM, Task
-from optsweep.config import DatasetConfig
+from optsweep.config.schema import DatasetConfig
 
 
 class TimedPeer:

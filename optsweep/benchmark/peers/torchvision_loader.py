@@ -19,8 +19,8 @@ from optsweep.benchmark.network import initial_weights, mean_loss
 from optsweep.benchmark.peers import Outcome
 from optsweep.benchmark.peers.torch_eager import optimizer_of, sequential, weights_of
 from optsweep.benchmark.tasks import Task
-from optsweep.config import DatasetConfig
-from optsweep.dataset_files import FILES, load_contents
+from optsweep.config.schema import DatasetConfig
+from optsweep.data.files import FILES, load_contents
 
 
 class TimedPeer:

@@ -1,0 +1,143 @@
+"""What a terminal shows while a cell trains, and what a log gets instead of it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+from rich.table import Table
+
+if TYPE_CHECKING:
+    from optsweep.training.loop import Epoch
+
+SPLITS = ("train", "val", "test")
+
+
+class EpochDisplay:
+    """A bar with the current figures on a terminal, one line an epoch elsewhere."""
+
+    def __init__(self, console: Console, num_epochs: int) -> None:
+        """Show `num_epochs` epochs on `console`."""
+        self.console = console
+        self.num_epochs = num_epochs
+        self.started = time.perf_counter()
+        self.bar: Progress | None = None
+        # FORCE_COLOR, which Jupyter and CI set, makes rich take any file for a terminal.
+        if console.is_terminal and console.file.isatty():
+            self.bar = Progress(
+                TextColumn("epoch"),
+                MofNCompleteColumn(),
+                BarColumn(bar_width=24),
+                TextColumn("{task.fields[figures]}"),
+                console=console,
+            )
+            self.task = self.bar.add_task("epochs", total=num_epochs, figures="")
+
+    def __enter__(self) -> EpochDisplay:
+        if self.bar is not None:
+            self.bar.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if self.bar is not None:
+            self.bar.stop()
+
+    def __call__(self, epoch: Epoch) -> None:
+        """Show an epoch that has just ended."""
+        figures = f"{epoch_figures(epoch)}  {self._time_left(epoch.epoch)}"
+        if self.bar is not None:
+            self.bar.update(self.task, completed=epoch.epoch, figures=figures)
+        else:
+            self.console.print(
+                f"epoch {epoch.epoch}/{self.num_epochs}  {figures}", highlight=False, soft_wrap=True
+            )
+
+    def _time_left(self, epoch: int) -> str:
+        if epoch == 0:
+            self.started = time.perf_counter()  # loading and the first evaluation are over
+            return ""
+        seconds = (time.perf_counter() - self.started) / epoch * (self.num_epochs - epoch)
+        return f"{seconds:.0f} s left"
+
+
+def epoch_figures(epoch: Epoch) -> str:
+    """Learning rate, losses and accuracies as mean ± standard deviation over living seeds."""
+    texts = [] if epoch.lr is None else [f"lr {epoch.lr:.4g}"]
+    for split in SPLITS:
+        scores = getattr(epoch, split)
+        if scores is not None and epoch.alive.any():
+            loss, accuracy = scores.loss[epoch.alive], scores.accuracy[epoch.alive]
+            texts.append(f"{split} loss {spread(loss)} accuracy {spread(accuracy)}")
+    dead = int((~epoch.alive).sum())
+    if dead:
+        texts.append(f"{dead} of {len(epoch.alive)} seeds diverged")
+    return "  ".join(texts)
+
+
+def spread(values: Any) -> str:
+    """Mean ± standard deviation; the mean alone of a single value."""
+    count = len(values)
+    mean = sum(values) / count
+    if count == 1:
+        return f"{mean:.4f}"
+    deviation = (sum((value - mean) ** 2 for value in values) / (count - 1)) ** 0.5
+    return f"{mean:.4f} ± {deviation:.4f}"
+
+
+def result_table(result: Mapping[str, Any]) -> Table:
+    """The end of a cell: loss and accuracy of the final weights on every split."""
+    completed = [seed for seed in result["per_seed"] if seed["status"] == "completed"]
+    title = f"{result['num_seeds']} seed{'s' if result['num_seeds'] > 1 else ''}"
+    if len(completed) < result["num_seeds"]:
+        title += f", {result['num_seeds'] - len(completed)} diverged"
+    table = Table(title=f"{title}, {result['seconds']:.1f} s of training", title_justify="left")
+    for heading in ("final weights", "loss", "accuracy"):
+        table.add_column(heading)
+    for split, key in (("train", "final_train"), ("val", "val"), ("test", "test")):
+        if completed and completed[0][f"{key}_loss"] is not None:
+            losses, accuracies = (
+                spread([seed[f"{key}_{metric}"] for seed in completed])
+                for metric in ("loss", "accuracy")
+            )
+            table.add_row(split, losses, accuracies)
+    return table
+
+
+def sweep_table(overrides: Sequence[str], results: Sequence[Mapping[str, Any] | None]) -> Table:
+    """The end of a sweep: one row a cell, named by the overrides that not all cells share.
+
+    Args:
+        overrides: Per cell, its overrides separated by spaces.
+        results: Per cell, its result, or None if it was not trained.
+    """
+    table = Table(title=f"{len(results)} cells", title_justify="left")
+    table.add_column("cell", overflow="fold")
+    for heading in ("test accuracy", "train loss", "seconds"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    words = [cell.split() for cell in overrides]
+    shared = set.intersection(*map(set, words))
+    for cell, result in zip(words, results, strict=True):
+        name = " ".join(word for word in cell if word not in shared) or "(all settings shared)"
+        if result is None:
+            table.add_row(name, "not trained", "", "")
+            continue
+        completed = [seed for seed in result["per_seed"] if seed["status"] == "completed"]
+        figures = ["diverged", ""]
+        if completed:
+            figures = [
+                spread([seed[key] for seed in completed])
+                for key in ("test_accuracy", "final_train_loss")
+            ]
+        if 0 < len(completed) < result["num_seeds"]:
+            name += f" ({result['num_seeds'] - len(completed)} of {result['num_seeds']} diverged)"
+        table.add_row(name, *figures, f"{result['seconds']:.1f}")
+    return table

@@ -1,0 +1,248 @@
+"""The validated configuration of one cell: plain frozen dataclasses, no Hydra and no torch.
+
+`Config.from_mapping` turns the composed YAML into its canonical form: names such as
+`full`, `all` or a depth become the numbers they stand for, so that two ways of writing
+the same experiment are the same `Config` and share one directory.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from optsweep.config.checks import InputError, as_text, choice, integer, known_keys, name, number
+from optsweep.config.dataset import DatasetConfig, dataset_config
+from optsweep.training.stopping import StoppingConfig, stopping_config
+
+# Widths of the report's networks: 784-128-56-10, "deeper" 784-128-56-32-10.
+# Depths beyond three go on with 32 units.
+_WIDTHS = (128, 56, 32)
+MAX_DEPTH = 10
+
+_DEFAULT_INIT = "optsweep.models.initializers.default"
+_DEFAULT_OPTIMIZER: dict[str, Any] = {
+    "_target_": "torch.optim.SGD",
+    "lr": 0.1,
+    "momentum": 0.0,
+    "nesterov": False,
+    "weight_decay": 0.0,
+    "decay_biases_and_norms": True,
+}
+_DEFAULT_SCHEDULER: dict[str, Any] = {
+    "_target_": "torch.optim.lr_scheduler.ConstantLR",
+    "factor": 1.0,
+    "interval": "epoch",
+}
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """A multilayer perceptron; `layernorm_position` counts hidden layers from 1."""
+
+    hidden_sizes: tuple[int, ...] = _WIDTHS[:2]
+    layernorm_position: tuple[int, ...] = ()
+    layernorm_placement: str = "after"
+
+
+@dataclass(frozen=True)
+class TrainerConfig:
+    """How long, with how many examples a step, and on what."""
+
+    epochs: int = 10
+    batch_size: int = 256
+    device: str = "auto"
+    engine: str = "auto"
+    precision: str = "float32"
+    num_threads: int | None = None
+
+
+@dataclass(frozen=True)
+class RecordConfig:
+    """What is kept of the weights and of the gradient after every epoch; see `recording`."""
+
+    weights: bool = False
+    gradients: bool = False
+
+
+@dataclass(frozen=True)
+class Config:
+    """Everything that decides the result of a cell.
+
+    `init`, `optimizer` and `scheduler` are mappings with a dotted `_target_` and its
+    settings; only settings that are given are in them.
+    """
+
+    dataset: DatasetConfig = field(default_factory=DatasetConfig)
+    init: Mapping[str, Any] = field(default_factory=lambda: {"_target_": _DEFAULT_INIT})
+    optimizer: Mapping[str, Any] = field(default_factory=lambda: dict(_DEFAULT_OPTIMIZER))
+    scheduler: Mapping[str, Any] = field(default_factory=lambda: dict(_DEFAULT_SCHEDULER))
+    model: ModelConfig = ModelConfig()
+    trainer: TrainerConfig = TrainerConfig()
+    record: RecordConfig = RecordConfig()
+    stopping: StoppingConfig = field(default_factory=StoppingConfig)
+    seed: int = 0
+    num_seeds: int = 1
+
+    @property
+    def seeds(self) -> range:
+        """The seeds of the stack: `seed`, `seed + 1` and so on."""
+        return range(self.seed, self.seed + self.num_seeds)
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Mini-batches of an epoch; the last, partial one counts."""
+        return math.ceil(self.dataset.num_train_examples / self.trainer.batch_size)
+
+    @classmethod
+    def from_mapping(cls, values: Mapping[str, Any]) -> Config:
+        """Validate a composed configuration and bring it into canonical form.
+
+        Args:
+            values: Nested plain data with the keys of `conf/config.yaml`.
+
+        Raises:
+            InputError: If a key is unknown or a value cannot be used.
+        """
+        known_keys("", values, [f.name for f in dataclasses.fields(cls)])
+        dataset = dataset_config(values.get("dataset", {}))
+        return cls(
+            dataset=dataset,
+            init=_target("init", values.get("init", {"_target_": _DEFAULT_INIT})),
+            optimizer=_optimizer(values.get("optimizer", _DEFAULT_OPTIMIZER)),
+            scheduler=_scheduler(values.get("scheduler", _DEFAULT_SCHEDULER)),
+            model=_model(values.get("model", {})),
+            trainer=_trainer(values.get("trainer", {}), dataset.num_train_examples),
+            record=_record(values.get("record", {})),
+            stopping=stopping_config(values.get("stopping", {}), dataset.val_size),
+            seed=integer("seed", values.get("seed", 0), 0, 2**31 - 1),
+            num_seeds=integer("num_seeds", values.get("num_seeds", 1), 1, 1000),
+        )
+
+    def to_mapping(self) -> dict[str, Any]:
+        """The configuration as plain data, fit for YAML and JSON."""
+        return _plain(self)
+
+
+def hidden_sizes_of(depth: int) -> tuple[int, ...]:
+    """Widths of `depth` hidden layers: 128, 56, 32, and 32 for every further one.
+
+    >>> hidden_sizes_of(2), hidden_sizes_of(5)
+    ((128, 56), (128, 56, 32, 32, 32))
+    """
+    return (_WIDTHS + (_WIDTHS[-1],) * depth)[:depth]
+
+
+def _model(values: Mapping[str, Any]) -> ModelConfig:
+    known_keys("model.", values, [*ModelConfig.__dataclass_fields__, "depth"])
+    sizes = values.get("hidden_sizes")
+    if sizes is None:
+        sizes = hidden_sizes_of(integer("depth", values.get("depth", 2), 1, MAX_DEPTH))
+    if not isinstance(sizes, Sequence) or isinstance(sizes, str):
+        raise InputError(f"model.hidden_sizes={sizes}: expected a list such as [128,56]")
+    if not 1 <= len(sizes) <= MAX_DEPTH:
+        raise InputError(
+            f"model.hidden_sizes={as_text(sizes)}: expected 1 to {MAX_DEPTH} hidden layers"
+        )
+    sizes = tuple(integer("model.hidden_sizes", size, 1, 2**16) for size in sizes)
+    position = values.get("layernorm_position", [])
+    if position == "all":
+        position = range(1, len(sizes) + 1)
+    elif isinstance(position, int) and not isinstance(position, bool):
+        position = [position]
+    if not isinstance(position, Sequence) or isinstance(position, str):
+        raise InputError(
+            f"layernorm_position={position}: expected hidden layers such as [1,3], or all"
+        )
+    for layer in position:
+        if isinstance(layer, bool) or not isinstance(layer, int) or not 1 <= layer <= len(sizes):
+            raise InputError(
+                f"layernorm_position={as_text(position)}: there is no hidden layer {layer}; "
+                f"depth {len(sizes)} has hidden layers 1 to {len(sizes)}"
+            )
+    placement = values.get("layernorm_placement", "after")
+    choice("model.layernorm_placement", placement, ["before", "after"])
+    return ModelConfig(
+        hidden_sizes=sizes,
+        layernorm_position=tuple(sorted(set(position))),
+        layernorm_placement=placement if position else "after",
+    )
+
+
+def _trainer(values: Mapping[str, Any], num_examples: int) -> TrainerConfig:
+    known_keys("trainer.", values, list(TrainerConfig.__dataclass_fields__))
+    config = dataclasses.replace(TrainerConfig(), **values)
+    batch_size = num_examples if config.batch_size == "full" else config.batch_size
+    threads = config.num_threads
+    return TrainerConfig(
+        epochs=integer("trainer.epochs", config.epochs, 1, 10**6),
+        batch_size=integer("batch_size", batch_size, 1, num_examples, "training examples"),
+        device=name("trainer.device", config.device),
+        engine=choice("trainer.engine", config.engine, ["auto", "torch", "numba"]),
+        precision=choice("trainer.precision", config.precision, ["float32", "float64"]),
+        num_threads=None if threads is None else integer("trainer.num_threads", threads, 1, 1024),
+    )
+
+
+def _record(values: Mapping[str, Any]) -> RecordConfig:
+    known_keys("record.", values, list(RecordConfig.__dataclass_fields__))
+    for key, value in values.items():
+        if not isinstance(value, bool):
+            raise InputError(f"record.{key}={value}: expected true or false")
+    gradients = values.get("gradients", False)
+    return RecordConfig(weights=values.get("weights", False) or gradients, gradients=gradients)
+
+
+def _optimizer(values: Mapping[str, Any]) -> dict[str, Any]:
+    settings = _target("optimizer", values)
+    for setting in ("lr", "weight_decay", "momentum"):
+        if setting in settings:
+            key = setting if setting != "lr" else "optimizer.lr"
+            settings[setting] = number(key, settings[setting])
+    decay = settings.setdefault("decay_biases_and_norms", True)
+    if not isinstance(decay, bool):
+        raise InputError(f"optimizer.decay_biases_and_norms={decay}: expected true or false")
+    if "betas" in settings:
+        betas = settings["betas"]
+        if not isinstance(betas, Sequence) or isinstance(betas, str) or len(betas) != 2:
+            raise InputError(f"optimizer.betas={as_text(betas)}: expected two numbers in [0, 1)")
+        betas = [number("optimizer.betas", beta, below=1) for beta in betas]
+        # In the Adam family, momentum is the decay rate of the first moment.
+        if "momentum" in settings:
+            betas[0] = number("momentum", settings.pop("momentum"), below=1)
+        settings["betas"] = betas
+    return settings
+
+
+def _scheduler(values: Mapping[str, Any]) -> dict[str, Any]:
+    settings = _target("scheduler", values)
+    interval = settings.setdefault("interval", "epoch")
+    choice("scheduler.interval", interval, ["epoch", "step"])
+    if "base_lr" in settings:
+        settings["base_lr"] = number("scheduler.base_lr", settings["base_lr"])
+    return settings
+
+
+def _target(group: str, values: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings that are given (not null), with a dotted `_target_`."""
+    settings = {key: value for key, value in values.items() if value is not None}
+    for key, value in settings.items():
+        known = key in ("lr", "weight_decay", "momentum")  # which have checks of their own
+        if isinstance(value, float) and not math.isfinite(value) and not known:
+            raise InputError(f"{group}.{key}={value}: expected a finite number")
+    target = settings.get("_target_")
+    if not isinstance(target, str) or "." not in target:
+        raise InputError(f"{group}._target_={target}: expected a dotted path to a class")
+    return settings
+
+
+def _plain(value: Any) -> Any:
+    if dataclasses.is_dataclass(value):
+        return {f.name: _plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
+    if isinstance(value, Mapping):
+        return {key: _plain(item) for key, item in value.items()}
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        return [_plain(item) for item in value]
+    return value

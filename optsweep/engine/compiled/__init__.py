@@ -1,0 +1,1 @@
+"""The compiled engine for multilayer perceptrons on a CPU."""

@@ -1,0 +1,181 @@
+"""Access to flat arrays without the checks of Python's indexing, and what it cannot say.
+
+Offsets count entries and are not checked.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from llvmlite import binding, ir
+from numba import types
+
+from optsweep.engine.compiled.jit import compiled, generated
+
+# The instruction set is part of the name under which numba caches compiled code.
+_REGISTER_BYTES = 64 if binding.get_host_cpu_features().get("avx512f") else 32
+
+
+def register_size(dtype: types.Float) -> int:
+    """Numbers of a type, numba's float32 or float64, in a register."""
+    return _REGISTER_BYTES * 8 // dtype.bitwidth
+
+
+def vector_type(dtype: types.Float, num: int) -> ir.VectorType:
+    """A vector of the compiler's, which it puts into as many registers as it takes."""
+    return ir.VectorType(ir.FloatType() if dtype == types.float32 else ir.DoubleType(), num)
+
+
+def pointer(context: Any, builder: Any, array_type: Any, array: Any, offset: Any) -> Any:
+    """Where an entry is."""
+    data = context.make_array(array_type)(context, builder, array).data
+    return builder.gep(data, [offset])
+
+
+def spread(builder: Any, scalar: Any, num: int) -> Any:
+    """A vector whose every entry is `scalar`."""
+    empty = ir.Constant(ir.VectorType(scalar.type, num), ir.Undefined)
+    one = builder.insert_element(empty, scalar, ir.Constant(ir.IntType(32), 0))
+    zeros = ir.Constant(ir.VectorType(ir.IntType(32), num), [0] * num)
+    return builder.shuffle_vector(one, empty, zeros)
+
+
+@compiled
+def copy(source, target):
+    """Copy one row of numbers to another.
+
+    An assignment of a slice to a slice would have its error messages compiled, for four seconds.
+    """
+    for i in range(len(source)):
+        target[i] = source[i]
+
+
+@generated
+def at(typingctx, array, offset):
+    """The entry at `offset`."""
+
+    def generate(context, builder, signature, arguments):
+        return builder.load(pointer(context, builder, array, *arguments))
+
+    return array.dtype(array, types.intp), generate
+
+
+@generated
+def put(typingctx, array, offset, value):
+    """Write the entry at `offset`."""
+
+    def generate(context, builder, signature, arguments):
+        builder.store(arguments[2], pointer(context, builder, array, *arguments[:2]))
+        return context.get_dummy_value()
+
+    return types.void(array, types.intp, array.dtype), generate
+
+
+@generated
+def prefetch(typingctx, array, offset):
+    """Have the cache line of the entry at `offset` fetched into the second-level cache."""
+
+    def generate(context, builder, signature, arguments):
+        place = pointer(context, builder, array, *arguments)
+        place = builder.bitcast(place, ir.IntType(8).as_pointer())
+        number = ir.IntType(32)
+        function_type = ir.FunctionType(ir.VoidType(), [place.type, number, number, number])
+        function = builder.module.declare_intrinsic("llvm.prefetch", (place.type,), function_type)
+        reading, second_level, data = (ir.Constant(number, value) for value in (0, 2, 1))
+        builder.call(function, [place, reading, second_level, data])
+        return context.get_dummy_value()
+
+    return types.void(array, types.intp), generate
+
+
+@generated
+def pack_width(typingctx, array):
+    """Entries that `pack` looks at."""
+
+    def generate(context, builder, signature, arguments):
+        return context.get_constant(types.intp, register_size(array.dtype))
+
+    return types.intp(array), generate
+
+
+@generated
+def pack(typingctx, array, offset, first_number, values, numbers, end):
+    """Append the non-zero ones of `pack_width` entries to a list; return the list's new end.
+
+    The entries, from `offset` on, go to `values`, and their numbers, counted from `first_number`,
+    to the int32 `numbers`. Both need room for all of the entries.
+    """
+    num = register_size(array.dtype)
+    kinds = {
+        f"f{array.dtype.bitwidth}": vector_type(array.dtype, num),
+        "i32": ir.VectorType(ir.IntType(32), num),
+    }
+    bits = ir.VectorType(ir.IntType(1), num)
+
+    def generate(context, builder, signature, arguments):
+        floats, integers = kinds.values()
+        place = pointer(context, builder, array, *arguments[:2])
+        place = builder.bitcast(place, floats.as_pointer())
+        entries = builder.load(place, align=array.dtype.bitwidth // 8)
+        used = builder.fcmp_unordered("!=", entries, ir.Constant(floats, None))
+        first = spread(builder, builder.trunc(arguments[2], ir.IntType(32)), num)
+        counted = builder.add(first, ir.Constant(integers, list(range(num))))
+        for (name, kind), vector, target, value in zip(
+            kinds.items(), (entries, counted), (values, numbers), arguments[3:5], strict=True
+        ):
+            function = builder.module.declare_intrinsic(
+                f"llvm.experimental.vector.compress.v{num}{name}",
+                (),
+                ir.FunctionType(kind, [kind, bits, kind]),
+            )
+            packed = builder.call(function, [vector, used, ir.Constant(kind, ir.Undefined)])
+            place = pointer(context, builder, target, value, arguments[5])
+            builder.store(packed, builder.bitcast(place, kind.as_pointer()), align=4)
+        mask = builder.zext(builder.bitcast(used, ir.IntType(num)), ir.IntType(64))
+        return builder.add(arguments[5], builder.ctpop(mask))
+
+    return types.intp(array, types.intp, types.intp, values, numbers, types.intp), generate
+
+
+@generated
+def transpose(typingctx, array, offsets, first, column, out, place, stride):
+    """Write `pack_width` columns of as many rows of `array` as rows of `out`.
+
+    Row k begins at the entry `offsets[first + k]` of the array, and its columns are those from
+    `column` on. Column k becomes the entries of `out` from `place + k * stride` on.
+    """
+    num = register_size(array.dtype)
+    kind = vector_type(array.dtype, num)
+    align = array.dtype.bitwidth // 8
+
+    def generate(context, builder, signature, arguments):
+        array_value, offsets_value, first, column, out_value, place, stride = arguments
+        rows = []
+        for k in range(num):
+            index = builder.add(first, ir.Constant(first.type, k))
+            offset = builder.load(pointer(context, builder, offsets, offsets_value, index))
+            start = builder.add(offset, column)
+            source = pointer(context, builder, array, array_value, start)
+            rows.append(builder.load(builder.bitcast(source, kind.as_pointer()), align=align))
+        block = 1
+        while block < num:  # swap the off-diagonal blocks of every square of 2 x 2 blocks
+            low = [k if not k & block else num + k - block for k in range(num)]
+            high = [k + block if not k & block else num + k for k in range(num)]
+            masks = [ir.Constant(ir.VectorType(ir.IntType(32), num), m) for m in (low, high)]
+            for k in range(num):
+                if not k & block:
+                    pair = rows[k], rows[k + block]
+                    rows[k], rows[k + block] = (
+                        builder.shuffle_vector(*pair, mask) for mask in masks
+                    )
+            block *= 2
+        for row in rows:
+            target = builder.bitcast(
+                pointer(context, builder, out, out_value, place), kind.as_pointer()
+            )
+            builder.store(row, target, align=align)
+            place = builder.add(place, stride)
+        return context.get_dummy_value()
+
+    signature = types.void(array, offsets, types.intp, types.intp, out, types.intp, types.intp)
+    return signature, generate

@@ -1,0 +1,1 @@
+"""Networks as stacks of seeds, and how their weights begin."""

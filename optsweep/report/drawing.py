@@ -1,0 +1,212 @@
+"""How figures look: ink, colours, dashes, markers, bands.
+
+Figures have to be told apart in grey and by colour-blind people, so every line has a colour,
+a dash and a marker of its own. Colours are few and known, so that a page can exchange them for
+others in the dark.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import matplotlib as mpl
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.axis import Axis
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
+
+from optsweep.report.settings import phrase_value
+
+INK, FAINT, PAPER = "#1b1b1f", "#dcdce2", "#fffffe"
+# Okabe & Ito's colours without the yellow, which is too light for lines; the first is for the
+# setting that others are compared with. Each with its counterpart on dark paper.
+COLOURS = {
+    INK: "currentColor",
+    "#0072b2": "#4aa8e0",
+    "#d55e00": "#ff8a3d",
+    "#009e73": "#2fc79b",
+    "#cc79a7": "#e79cc4",
+    "#e69f00": "#f2b632",
+    "#56b4e9": "#8fd0f5",
+    "#8f6bb8": "#b596da",
+    "#8c5a2b": "#c99560",
+    "#6f7783": "#a3acb9",
+}
+# For values that have an order, from dark to light, in grey too (after matplotlib's plasma).
+ORDERED = {
+    "#3b1f8f": "#9d86ff",
+    "#7a1fa2": "#bd82f2",
+    "#b12a90": "#d97fd0",
+    "#cc4778": "#ee86ad",
+    "#e16462": "#ff9a90",
+    "#ee8147": "#ffb27d",
+    "#f2a23a": "#ffd08a",
+}
+# What a page calls them.
+COLOUR_NAMES = {colour: f"c{colour[1:]}" for colour in [*COLOURS, *ORDERED] if colour != INK}
+DASHES = (
+    "-",
+    "--",
+    "-.",
+    ":",
+    (0, (5, 1, 1, 1, 1, 1)),
+    (0, (8, 2)),
+    (0, (1, 2)),
+    (0, (3, 1, 1, 1)),
+)
+MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*", "<", ">")
+HEATMAP = "crest_r"  # light is better, and text on it can be read
+
+
+@dataclass(frozen=True)
+class Style:
+    """How one setting is drawn."""
+
+    color: str
+    linestyle: Any
+    marker: str
+
+
+def styles(
+    names: Sequence[str], baseline: str | None = None, ordered: bool = False
+) -> dict[str, Style]:
+    """A style for every name; the baseline is drawn in ink."""
+    others = [name for name in names if name != baseline]
+    colours = list(ORDERED) if ordered else list(COLOURS)[1:]
+    if ordered and 1 < len(others) <= len(colours):  # spread over the whole range
+        places = [round(i * (len(colours) - 1) / (len(others) - 1)) for i in range(len(others))]
+        colours = [colours[place] for place in places]
+    found = {}
+    for index, name in enumerate(others, start=1):
+        dash, marker = DASHES[index % len(DASHES)], MARKERS[index % len(MARKERS)]
+        found[name] = Style(colours[(index - 1) % len(colours)], dash, marker)
+    return {
+        name: Style(INK, DASHES[0], MARKERS[0]) if name == baseline else found[name]
+        for name in names
+    }
+
+
+def band(axes: Axes, rows: pd.DataFrame, x: str, y: str, style: Style, label: str = "") -> None:
+    """Median and interquartile band over seeds of `y` at each epoch, against the median of `x`."""
+    quartiles = rows.groupby("epoch")[y].quantile([0.25, 0.5, 0.75]).unstack().dropna()
+    places = rows.groupby("epoch")[x].median().reindex(quartiles.index)
+    every = max(1, len(places) // 5)
+    axes.plot(
+        places,
+        quartiles[0.5],
+        color=style.color,
+        linestyle=style.linestyle,
+        marker=style.marker,
+        markevery=every,
+        label=label,
+    )
+    if rows["seed"].nunique() > 1:
+        axes.fill_between(
+            places, quartiles[0.25], quartiles[0.75], color=style.color, alpha=0.18, lw=0
+        )
+    gone = rows.loc[rows[y].isna(), "epoch"]
+    if len(gone) and len(quartiles):  # a cross where the first seed diverged
+        last = quartiles[0.5].loc[: gone.min()].iloc[-1]
+        at = rows.loc[rows["epoch"] == gone.min(), x].median()
+        axes.plot([at], [last], marker="x", color=style.color, markersize=9, markeredgewidth=2)
+
+
+def log_scale(axes: Axes, which: str) -> None:
+    """A logarithmic axis, "x" or "y", with plain numbers, more of them the shorter it is."""
+    axes.set(**{f"{which}scale": "log"})
+    axis: Axis = getattr(axes, f"{which}axis")
+    low, high = sorted(getattr(axes, f"get_{which}lim")())
+    ratio = high / low
+    few, some, many = (1.0,), (1.0, 2.0, 5.0), (1.0, 1.5, 2.0, 3.0, 4.0, 5.0, 7.0)
+    plain = ratio > 2  # else the whole of the axis is between two numbers of this kind
+    if plain:
+        ticks = few if ratio > 300 else some if ratio > 8 else many
+        axis.set_major_locator(LogLocator(subs=ticks, numticks=99))
+    else:
+        axis.set_major_locator(MaxNLocator(5))
+    axis.set_major_formatter(FuncFormatter(lambda value, _: plain_number(float(value))))
+    axis.set_minor_formatter(NullFormatter())
+
+
+def plain_number(value: float) -> str:
+    """A number on an axis.
+
+    >>> plain_number(60000.0), plain_number(0.001), plain_number(1e-5), plain_number(0.30000001)
+    ('60,000', '0.001', '1e-5', '0.3')
+    """
+    return f"{value:,.0f}" if abs(value) >= 1000 else phrase_value(float(value))
+
+
+def epochs(axes: Axes, last: int) -> None:
+    """An axis of epochs: whole numbers from 0."""
+    axes.set(xlabel="epoch", xlim=(0, max(1, last)))
+    axes.xaxis.set_major_locator(MaxNLocator(nbins=6, integer=True))
+
+
+def without_start(axes: Axes) -> None:
+    """Let the untrained network's score, at epoch 0, be above the panel."""
+    trained = [np.asarray(line.get_ydata(), float)[1:] for line in axes.lines]
+    values = np.concatenate([*trained, [np.nan]])
+    if np.isfinite(values).any():
+        low, high = np.nanmin(values), np.nanmax(values)
+        axes.set_ylim(low / (high / low) ** 0.06 / 1.02, high * (high / low) ** 0.08 * 1.02)
+
+
+def legend(figure: Figure, axes: Axes, title: str = "") -> None:
+    """One legend below all panels."""
+    handles, labels = axes.get_legend_handles_labels()
+    longest = max((len(label) for label in labels), default=0)
+    columns = max(1, min(len(labels), int(125 / (longest + 8)), 5))
+    figure.legend(handles, labels, loc="outside lower center", ncols=columns, title=title or None)
+
+
+@contextlib.contextmanager
+def style() -> Iterator[None]:
+    """Matplotlib's settings for all figures."""
+    looks: dict[Any, Any] = {
+        "font.size": 10,
+        "axes.labelsize": 10,
+        "xtick.labelsize": 9,
+        "ytick.labelsize": 9,
+        "legend.fontsize": 9.5,
+        "text.color": INK,
+        "axes.labelcolor": INK,
+        "axes.edgecolor": INK,
+        "axes.titlesize": 10.5,
+        "axes.titlelocation": "left",
+        "axes.linewidth": 0.8,
+        "axes.grid": True,
+        "axes.axisbelow": True,
+        "axes.facecolor": "none",
+        "axes.spines.top": False,
+        "axes.spines.right": False,
+        "axes.unicode_minus": True,
+        "grid.color": FAINT,
+        "grid.linewidth": 0.7,
+        "xtick.color": INK,
+        "ytick.color": INK,
+        "xtick.direction": "out",
+        "xtick.major.size": 3,
+        "ytick.major.size": 3,
+        "xtick.minor.size": 0,
+        "ytick.minor.size": 0,
+        "lines.linewidth": 1.6,
+        "lines.markersize": 4,
+        "lines.markeredgewidth": 0,
+        "figure.facecolor": PAPER,
+        "savefig.facecolor": PAPER,
+        "legend.frameon": False,
+        "legend.handlelength": 3.2,
+        "font.family": "sans-serif",
+        "font.sans-serif": ["DejaVu Sans"],
+        "svg.fonttype": "none",
+        "text.parse_math": False,  # a name may hold a dollar sign
+        "savefig.dpi": 110,
+    }
+    with mpl.rc_context(looks):
+        yield

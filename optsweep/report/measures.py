@@ -1,0 +1,188 @@
+"""What can be measured on a cell: one number per seed (or per epoch, for times).
+
+A diverged seed is never dropped. Its accuracy counts as 0, as in a search's objective, its loss
+and its times to a target as infinite; what it has none of, such as a generalisation gap, is NaN,
+and whoever uses it says how many were left out.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import pandas as pd
+
+from optsweep.report import gradients
+from optsweep.report.statistics import time_to_target
+from optsweep.report.study import Study
+
+
+def measure(study: Study, cells: Sequence[str], of: Mapping[str, Any]) -> pd.Series:
+    """Measure a setting.
+
+    Args:
+        study: Where its cells are.
+        cells: Their names; they differ in nothing but their seeds.
+        of: `name` of the measure, and its options.
+
+    Returns:
+        A float per seed; for `seconds_per_epoch` and `seconds_per_step`, which all seeds of a
+        stack share, per cell and epoch.
+
+    Raises:
+        ValueError: If there is no such measure.
+    """
+    options = dict(of)
+    name = str(options.pop("name"))
+    if name in _FUNCTIONS:
+        return _FUNCTIONS[name](study, cells, **options).astype(float)
+    if name in study.seeds.columns:
+        return score(study, cells, name, **options)
+    raise ValueError(f"there is no measure {name}")
+
+
+def describe(of: Mapping[str, Any]) -> str:
+    """A measure in words.
+
+    >>> describe({"name": "train_loss", "epoch": 1}), describe({"name": "wobble"})
+    ('train loss at epoch 1', 'lost from epoch to epoch, test accuracy')
+    """
+    options = dict(of)
+    name = str(options.pop("name"))
+    if name in _WORDS:
+        return (
+            _WORDS[name]
+            .format_map({"of": "test accuracy", "start": 0.0, "end": 1.0} | options)
+            .replace("_", " ")
+        )
+    at = f" at epoch {options['epoch']}" if "epoch" in options else ""
+    if "to" in name and options:
+        ((column, target),) = options.items()
+        return f"{name} {column} {target}".replace("_", " ")
+    return name.replace("_", " ") + at
+
+
+def score(study: Study, cells: Sequence[str], name: str, epoch: int | None = None) -> pd.Series:
+    """A column of the results, or of the history at an epoch (negative: from the end)."""
+    seeds = study.seeds_of(cells)
+    if epoch is None:
+        values = seeds[name]
+    else:
+        history = study.history_of(cells)
+        last = int(history["epoch"].max())
+        at = history[history["epoch"] == (epoch if epoch >= 0 else last + 1 + epoch)]
+        values = at.set_index("seed")[name].reindex(seeds.index)
+        if not -last <= epoch <= last:
+            return values  # the run was shorter than that: not known
+    return values.fillna(_diverged(name))
+
+
+def improvement(
+    study: Study, cells: Sequence[str], of: str, start: float = 0.0, end: float = 1.0
+) -> pd.Series:
+    """How much better a score became between two fractions of the run; 0 is epoch 0."""
+    last = int(study.history_of(cells)["epoch"].max())
+    first, final = (score(study, cells, of, round(fraction * last)) for fraction in (start, end))
+    better = first - final if of.endswith("loss") else final - first
+    return better.where(final.abs() < math.inf, -math.inf)
+
+
+def wobble(study: Study, cells: Sequence[str], of: str = "test_accuracy") -> pd.Series:
+    """All that a score lost from one epoch to the next, after the first: 0 for a steady curve.
+
+    Not known for a seed that diverged.
+    """
+    curves = (
+        study.history_of(cells).query("epoch >= 1").pivot(index="epoch", columns="seed", values=of)
+    )
+    steps = curves.diff().iloc[1:] if not of.endswith("loss") else -curves.diff().iloc[1:]
+    return -steps.clip(upper=0).sum(skipna=False)
+
+
+def best(study: Study, cells: Sequence[str], of: str = "test_accuracy") -> pd.Series:
+    """The best score that a seed had at any epoch."""
+    scores = study.history_of(cells).groupby("seed")[of]
+    return scores.min() if of.endswith("loss") else scores.max()
+
+
+def running_gap(study: Study, cells: Sequence[str]) -> pd.Series:
+    """Train accuracy averaged over the last epoch's batches, less test accuracy.
+
+    As the report has it; the final weights' own accuracy is usually higher, so this is less
+    than the generalisation gap. Not known for a seed that diverged.
+    """
+    seeds = study.seeds_of(cells)
+    return seeds["train_accuracy"] - seeds["test_accuracy"]
+
+
+def epochs_to(study: Study, cells: Sequence[str], **target: float) -> pd.Series:
+    """Epochs until a target, such as `test_accuracy: 0.8`; a miss is infinity."""
+    return _times(study, cells, target)["epochs"]
+
+
+def seconds_to(study: Study, cells: Sequence[str], **target: float) -> pd.Series:
+    """Seconds of training until a target; a miss is infinity."""
+    return _times(study, cells, target)["seconds"]
+
+
+def seconds_per_epoch(study: Study, cells: Sequence[str]) -> pd.Series:
+    """Seconds of every epoch but the first, which warms up, if there are others.
+
+    Index: the first seed of the cell, and the epoch.
+    """
+    history = study.history_of(cells)
+    history = history[history["seed"] == history.groupby("cell")["seed"].transform("min")]
+    seconds = history.sort_values("epoch").set_index(["seed", "epoch"])["seconds"]
+    spent = seconds.groupby("seed").diff().dropna().sort_index()
+    warm = spent[spent.index.get_level_values("epoch") > 1]
+    return warm if len(warm) else spent
+
+
+def seconds_per_step(study: Study, cells: Sequence[str]) -> pd.Series:
+    """Seconds per optimizer step, averaged over each epoch but the first."""
+    history = study.history_of(cells)
+    steps = history["step"].max() / max(1, history["epoch"].max())
+    return seconds_per_epoch(study, cells) / steps
+
+
+def _times(study: Study, cells: Sequence[str], target: Mapping[str, float]) -> pd.DataFrame:
+    ((column, value),) = target.items()
+    return time_to_target(study.history_of(cells), column, value)
+
+
+def _diverged(column: str) -> float:
+    if column.endswith("accuracy"):
+        return 0.0
+    return math.inf if column.endswith("loss") else math.nan
+
+
+_FUNCTIONS: dict[str, Callable[..., pd.Series]] = {
+    "pixel_nonzero": gradients.pixel_nonzero,
+    "first_moving_epoch": gradients.first_moving_epoch,
+    "gradient_size": gradients.gradient_size,
+    "sign_changes": gradients.sign_changes,
+    "settling": gradients.settling,
+    "remaining_gradient": gradients.remaining_gradient,
+    "improvement": improvement,
+    "wobble": wobble,
+    "best": best,
+    "running_gap": running_gap,
+    "epochs_to": epochs_to,
+    "seconds_to": seconds_to,
+    "seconds_per_epoch": seconds_per_epoch,
+    "seconds_per_step": seconds_per_step,
+}
+_WORDS = {
+    "improvement": "improvement of {of} from {start:.0%} to {end:.0%} of the run",
+    "wobble": "lost from epoch to epoch, {of}",
+    "best": "best {of} of any epoch",
+    "running_gap": "train accuracy averaged over the last epoch, less test accuracy",
+    "pixel_nonzero": "fraction of images in which the pixel of {weight} is not black",
+    "first_moving_epoch": "first epoch with a gradient of {weight}",
+    "sign_changes": "share of epochs with a change of sign, {of} of three weights",
+    "settling": "late gradient relative to its largest",
+    "remaining_gradient": "norm of the final gradient relative to the untrained network's",
+    "fixed_share": "share of a step of {batch_size} examples that does not depend on the batch",
+    "interaction": "share of the map that is interaction",
+}

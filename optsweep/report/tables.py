@@ -1,0 +1,183 @@
+"""One table per experiment: a row for each setting, whatever became of its cells."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from optsweep.report.measures import score
+from optsweep.report.questions import Question
+from optsweep.report.statistics import (
+    bootstrap_interval,
+    holm,
+    paired_differences,
+    smallest_p,
+    time_to_target,
+    wilcoxon_p,
+)
+from optsweep.report.study import TRAINED, Setting, Study
+from optsweep.report.wording import interval, number
+from optsweep.runs import write_atomically
+
+METRICS = (
+    "test_accuracy",
+    "val_accuracy",
+    "train_accuracy",
+    "test_loss",
+    "train_loss",
+    "generalisation_gap",
+)
+_DIFFERENCES = ("difference", "difference_low", "difference_high", "p", "smallest_p")
+
+
+def setting_table(study: Study, question: Question, experiment: str) -> pd.DataFrame:
+    """All numbers of an experiment, a row per setting in the experiment's order.
+
+    Means, standard deviations and intervals are over the seeds that did not diverge, whose
+    number stands beside them. Differences are paired by seed, with a diverged seed's accuracy
+    counted as 0.
+
+    Columns:
+        setting, cells, status, reason, num_seeds, num_diverged;
+        for each of `METRICS`: `<metric>_mean`, `_std`, `_low`, `_high`;
+        baseline, difference, `_low`, `_high`: of test accuracy from the baseline's; p, p_holm,
+        smallest_p; epochs_to_target, steps_to_target, seconds_to_target: medians, infinite if
+        most seeds missed; num_reached; seconds.
+    """
+    settings = study.settings_of(experiment)
+    rows = [
+        _row(study, question, setting, question.baseline_of(setting, settings))
+        for setting in settings
+    ]
+    table = pd.DataFrame(rows)
+    table.insert(table.columns.get_loc("p") + 1, "p_holm", holm(list(table["p"])))
+    return table
+
+
+def readable(table: pd.DataFrame) -> pd.DataFrame:
+    """The columns that a reader wants, as text."""
+    shown = pd.DataFrame({"setting": table["setting"]})
+    counts = zip(table["status"], table["num_seeds"], table["num_diverged"], strict=True)
+    shown["seeds"] = [_seeds(*each) for each in counts]
+    for metric, digits in (("test_accuracy", 4), ("train_loss", 3), ("generalisation_gap", 4)):
+        pairs = zip(table[f"{metric}_mean"], table[f"{metric}_std"], strict=True)
+        shown[metric.replace("_", " ")] = [_mean_std(*pair, digits) for pair in pairs]
+    shown.insert(3, "95 % interval", _intervals(table, "test_accuracy"))
+    shown["difference"] = [number(value, 4, "+") for value in table["difference"]]
+    shown["its interval"] = _intervals(table, "difference", "+")
+    shown["Holm's p"] = [number(value, 3) for value in table["p_holm"]]
+    shown["epochs to target"] = [number(value, 0) for value in table["epochs_to_target"]]
+    shown["steps to target"] = [number(value, 0) for value in table["steps_to_target"]]
+    shown["seconds to target"] = [number(value, 1) for value in table["seconds_to_target"]]
+    shown["seconds"] = [number(value, 1) for value in table["seconds"]]
+    return shown
+
+
+def write_tables(table: pd.DataFrame, stem: Path, mark: str = "") -> None:
+    """Write a table as CSV, Markdown and LaTeX; `mark` is a line that says what it holds."""
+    shown = readable(table)
+    # with_suffix would take a dot in an experiment's name for a suffix.
+    for suffix, text in (
+        ("csv", table.to_csv(index=False, lineterminator="\n")),
+        ("md", markdown(shown, mark)),
+        ("tex", _latex(shown, mark)),
+    ):
+        write_atomically(stem.with_name(f"{stem.name}.{suffix}"), text)
+
+
+def _row(
+    study: Study, question: Question, setting: Setting, baseline: Setting | None
+) -> dict[str, Any]:
+    seeds = study.seeds_of(setting.cells)
+    row: dict[str, Any] = {
+        "setting": setting.label,
+        "cells": " ".join(setting.cells),
+        "status": setting.status,
+        "reason": setting.reason,
+        "num_seeds": len(seeds),
+        "num_diverged": int((seeds["status"] != "completed").sum()),
+    }
+    for metric in METRICS:
+        found = bootstrap_interval(seeds[metric])
+        row |= {f"{metric}_mean": found.mean, f"{metric}_std": seeds[metric].astype(float).std()}
+        row |= {f"{metric}_low": found.low, f"{metric}_high": found.high}
+    row |= {"baseline": baseline.label if baseline else "", **_difference(study, setting, baseline)}
+    row |= _target(study, question, setting)
+    seconds = study.cells.loc[list(setting.cells), "seconds"].astype(float).dropna()
+    return row | {"seconds": seconds.median() if len(seconds) else math.nan}
+
+
+def _difference(study: Study, setting: Setting, baseline: Setting | None) -> dict[str, float]:
+    if baseline is None or not setting.trained or not baseline.trained:
+        return dict.fromkeys(_DIFFERENCES, math.nan)
+    differences = paired_differences(
+        score(study, setting.cells, "test_accuracy"), score(study, baseline.cells, "test_accuracy")
+    )
+    found = bootstrap_interval(differences)
+    p_values = (wilcoxon_p(differences), smallest_p(found.n)) if found.n else (math.nan,) * 2
+    return dict(zip(_DIFFERENCES, (*found[:3], *p_values), strict=True))
+
+
+def _target(study: Study, question: Question, setting: Setting) -> dict[str, float]:
+    names = ("epochs", "steps", "seconds")
+    if not setting.trained:
+        return {f"{name}_to_target": math.nan for name in names} | {"num_reached": math.nan}
+    ((column, target),) = question.target.items()
+    times = time_to_target(study.history_of(setting.cells), column, target)
+    # The upper of two middle values: half of the seeds have reached the target by then.
+    medians = times.quantile(interpolation="higher")
+    reached = int((times["epochs"] < math.inf).sum())
+    return {f"{name}_to_target": medians[name] for name in names} | {"num_reached": reached}
+
+
+def _seeds(status: str, num_seeds: int, num_diverged: int) -> str:
+    if status not in TRAINED:
+        return status
+    return f"{num_seeds}, {num_diverged} diverged" if num_diverged else str(num_seeds)
+
+
+def _mean_std(mean: float, spread: float, digits: int) -> str:
+    return number(mean, digits) + ("" if math.isnan(spread) else f" ± {number(spread, digits)}")
+
+
+def _intervals(table: pd.DataFrame, column: str, sign: str = "") -> list[str]:
+    limits = zip(table[f"{column}_low"], table[f"{column}_high"], strict=True)
+    return [interval(*pair, 4, sign) for pair in limits]
+
+
+def markdown(shown: pd.DataFrame, mark: str = "") -> str:
+    """A table of text as Markdown, below a line that says what it holds.
+
+    >>> print(markdown(pd.DataFrame({"setting": ["default"], "seeds": ["10"]})))
+    | setting | seeds |
+    | --- | ---: |
+    | default | 10 |
+    <BLANKLINE>
+    """
+    rows = [list(shown.columns), ["---"] + ["---:"] * (len(shown.columns) - 1)]
+    rows += [[_one_line(text).replace("|", r"\|") for text in row] for row in shown.to_numpy()]
+    lines = ["| " + " | ".join(row) + " |" for row in rows]
+    return "\n".join([*([f"*{mark}*", ""] if mark else []), *lines, ""])
+
+
+def _latex(shown: pd.DataFrame, mark: str) -> str:
+    rows = [[_latex_text(text) for text in row] for row in [shown.columns, *shown.to_numpy()]]
+    head, *body = [" & ".join(row) + r" \\" for row in rows]
+    columns = "l" + "r" * (len(shown.columns) - 1)
+    lines = [f"% {_one_line(mark)}"] if mark else []
+    lines += [rf"\begin{{tabular}}{{{columns}}}", r"\hline", head, r"\hline", *body, r"\hline"]
+    return "\n".join([*lines, r"\end{tabular}", ""])
+
+
+def _latex_text(text: str) -> str:
+    special = {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"}
+    special |= {character: "\\" + character for character in "&%$#_{}"}
+    special |= {"−": "$-$", "±": r"$\pm$", "∞": r"$\infty$", "–": "--", "…": r"\dots{}"}
+    return "".join(special.get(character, character) for character in _one_line(text))
+
+
+def _one_line(text: str) -> str:
+    return " ".join(str(text).split())

@@ -1,0 +1,1 @@
+"""The study: its experiments, one after the other, and then the report."""

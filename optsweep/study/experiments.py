@@ -1,0 +1,105 @@
+"""The experiments of the study, planned: what each would train, and what is done of it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from optsweep import runs
+from optsweep.cli.composition import config_dir
+from optsweep.cli.grids import Cell, Grid, plan_grid
+from optsweep.cli.overrides import options
+from optsweep.cli.validation import SWEEP_COLUMNS
+from optsweep.config.checks import InputError, nearest
+
+QUICK_ROOT = Path("multirun") / "quick"
+QUICK_FILE = "quick.json"  # tells the report that a folder's runs are cut short
+QUICK_NUM_SEEDS = 2
+QUICK_TRAIN_SIZE = 5000  # more than the largest mini-batch, 4096
+QUICK_EPOCHS_DIVISOR = 2  # leaves 5 of 10 epochs, one more than the longest warm-up
+QUICK_VAL_SIZE = 2000
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """One file of conf/experiment: how it is started, and the grid that it trains."""
+
+    name: str
+    arguments: tuple[str, ...]
+    grid: Grid
+
+    @property
+    def cells(self) -> dict[str, Cell]:
+        """Its cells by name, each once."""
+        return {cell.name: cell for cell in self.grid.cells}
+
+    def result(self, cell: Cell) -> dict[str, Any] | None:
+        """A finished cell's result; a damaged one counts as missing, and fails when it is run."""
+        try:
+            return runs.finished(self.grid.cells_folder / cell.name, cell.config)
+        except InputError:
+            return None
+
+    def missing(self) -> dict[str, Cell]:
+        """The cells that have still to be trained."""
+        return {
+            name: cell
+            for name, cell in self.cells.items()
+            if self.grid.rerun or self.result(cell) is None
+        }
+
+    def is_done(self) -> bool:
+        """Tell whether running it would change nothing."""
+        rows = [{"cell": cell.name, "overrides": cell.overrides} for cell in self.grid.cells]
+        path = self.grid.folder / "cells.csv"
+        listed = path.is_file() and path.read_text() == runs.to_csv(SWEEP_COLUMNS, rows)
+        return listed and not self.missing()
+
+
+def plan_experiment(
+    name: str, num_seeds: int | None = None, quick: bool = False, settings: Sequence[str] = ()
+) -> Experiment:
+    """Plan an experiment of the study.
+
+    Args:
+        name: Of its file in conf/experiment.
+        num_seeds: In place of the file's, unless the file times a single network.
+        quick: Fewer seeds, epochs and examples, in a folder of their own.
+        settings: Further overrides for all of its cells.
+
+    Raises:
+        InputError: If there is no such experiment, or a setting cannot be used.
+    """
+    names = options("experiment", config_dir())
+    if name not in names:
+        raise InputError(f"--only {name}: there is no such experiment; {nearest(name, names)}")
+    file = yaml.safe_load((config_dir() / "experiment" / f"{name}.yaml").read_text())
+    arguments = [f"experiment={name}"]
+    if file.get("num_seeds", 1) > 1 and (num_seeds or quick):
+        arguments.append(f"num_seeds={num_seeds or QUICK_NUM_SEEDS}")
+    if quick:
+        epochs = file.get("trainer", {}).get("epochs", 10) // QUICK_EPOCHS_DIVISOR
+        arguments += [f"trainer.epochs={epochs}", f"dataset.train_size={QUICK_TRAIN_SIZE}"]
+        if "dataset" in file:
+            arguments.append(f"dataset.val_size={QUICK_VAL_SIZE}")
+        arguments.append(f"hydra.sweep.dir={QUICK_ROOT}")
+    arguments += settings
+    return Experiment(name, tuple(arguments), plan_grid(arguments))
+
+
+def mark_quick(root: Path, num_seeds: int) -> None:
+    """Tell those who read the runs in `root` how they were cut short."""
+    root.mkdir(parents=True, exist_ok=True)
+    reduced = {
+        "quick": True,
+        "num_seeds": num_seeds,
+        "train_size": QUICK_TRAIN_SIZE,
+        "val_size": QUICK_VAL_SIZE,
+        "epochs": f"1/{QUICK_EPOCHS_DIVISOR}",
+    }
+    runs.write_atomically(root / QUICK_FILE, json.dumps(reduced, indent=2) + "\n")

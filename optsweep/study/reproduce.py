@@ -1,0 +1,180 @@
+"""The whole study: every experiment, one after the other in one process, then the report."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+import traceback
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import NoReturn
+
+from rich.console import Console
+from rich.table import Table
+
+from optsweep.cli import app
+from optsweep.cli.composition import config_dir
+from optsweep.cli.grids import Cell
+from optsweep.cli.mistakes import MISTAKES, exit_with
+from optsweep.cli.overrides import options
+from optsweep.config.checks import InputError
+from optsweep.engine.cores import num_cores
+from optsweep.study.experiments import (
+    QUICK_NUM_SEEDS,
+    QUICK_ROOT,
+    QUICK_TRAIN_SIZE,
+    Experiment,
+    mark_quick,
+    plan_experiment,
+)
+from optsweep.study.time_left import Clock, guess, in_words
+
+_INTERRUPTED = 130
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the study; see `--help`.
+
+    Returns:
+        The exit code: 1 if an experiment failed.
+    """
+    try:
+        return _reproduce(_parser().parse_args(arguments))
+    except KeyboardInterrupt:
+        print("optsweep: interrupted; the same command continues", file=sys.stderr)
+        return _INTERRUPTED
+    except MISTAKES as error:
+        exit_with(error)
+
+
+def _reproduce(given: argparse.Namespace) -> int:
+    console = Console(highlight=False, soft_wrap=True)
+    names = given.only or options("experiment", config_dir())
+    console.print("optsweep: composing every cell of the study")
+    experiments = [
+        plan_experiment(name, given.num_seeds, given.quick, given.set)
+        for name in dict.fromkeys(names)
+    ]
+    # Cheap ones first, so that most of the report is there early.
+    experiments.sort(key=lambda each: sum(guess(cell) for cell in each.cells.values()))
+    root = experiments[0].grid.cells_folder.parent
+    if given.quick:
+        mark_quick(root, given.num_seeds or QUICK_NUM_SEEDS)
+    clock = Clock()
+    for each in experiments:
+        for cell in each.cells.values():
+            if result := each.result(cell):
+                clock.learn(cell, result)
+    console.print(_overview(experiments, clock))
+    failures = []
+    for number, each in enumerate(experiments):
+        if each.is_done():
+            continue
+        left = in_words(clock.estimate(_missing(experiments[number:]).values()))
+        console.print(
+            f"\n[bold]{each.name}[/bold], experiment {number + 1} of {len(experiments)}: "
+            f"{len(each.missing())} of {len(each.cells)} cells to train; {left} left in all"
+        )
+        if failure := _run(each, clock):
+            failures.append(f"{each.name} ({failure})")
+    _report(root, given.out or root / "report", console)
+    if failures:
+        print(f"optsweep: error: failed: {', '.join(failures)}", file=sys.stderr)
+    return 1 if failures else 0
+
+
+def _run(experiment: Experiment, clock: Clock) -> str:
+    """Train what is missing of an experiment.
+
+    Returns:
+        Why it failed; empty if it did not.
+    """
+    missing = experiment.missing()
+    started = time.perf_counter()
+    failure = ""
+    try:
+        app.main(experiment.arguments)
+    except SystemExit as stopped:
+        if stopped.code == _INTERRUPTED:
+            raise
+        failure = f"exit code {stopped.code}" if stopped.code else ""
+    except Exception as error:  # whatever it is, the other experiments can still run
+        traceback.print_exc()
+        failure = type(error).__name__
+    seconds = time.perf_counter() - started
+    num_cells = 0
+    for cell in missing.values():
+        if result := experiment.result(cell):
+            clock.learn(cell, result)
+            seconds -= result["seconds"]
+            num_cells += 1
+    clock.learn_overhead(seconds, num_cells)
+    return failure
+
+
+def _report(root: Path, out: Path, console: Console) -> None:
+    from optsweep.report.report import write_report  # noqa: PLC0415
+
+    console.print(f"\nreport: {out}")
+    write_report(root, out, num_processes=num_cores())
+
+
+def _missing(experiments: Iterable[Experiment]) -> dict[str, Cell]:
+    """All cells that have still to be trained, those that experiments share once."""
+    return {name: cell for each in experiments for name, cell in each.missing().items()}
+
+
+def _overview(experiments: Sequence[Experiment], clock: Clock) -> Table:
+    table = Table(title="The study", title_justify="left")
+    for heading, justify in (("experiment", "left"), ("cells", "right"), ("done", "right")):
+        table.add_column(heading, justify=justify)  # type: ignore[arg-type]
+    table.add_column("still takes", justify="right")
+    before: dict[str, Cell] = {}
+    for each in experiments:
+        missing = {name: cell for name, cell in each.missing().items() if name not in before}
+        before |= missing
+        done = len(each.cells) - len(each.missing())
+        time_left = in_words(clock.estimate(missing.values())) if missing else "nothing"
+        table.add_row(each.name, str(len(each.cells)), str(done), time_left)
+    num_cells = len({name for each in experiments for name in each.cells})
+    left = in_words(clock.estimate(before.values())) if before else "nothing"
+    table.add_section()
+    table.add_row("all, shared cells once", str(num_cells), str(num_cells - len(before)), left)
+    return table
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(
+        prog="python scripts/reproduce.py",
+        description="Train every experiment of the study that is not done yet, then report. "
+        "It can be stopped at any time; the same command continues.",
+    )
+    parser.add_argument("--only", nargs="+", metavar="NAME", help="experiments, of conf/experiment")
+    parser.add_argument("--num-seeds", type=_count, metavar="N", help="seeds of every cell")
+    parser.add_argument(
+        "--quick",
+        action="store_true",
+        help=f"a few minutes in all: {QUICK_NUM_SEEDS} seeds, {QUICK_TRAIN_SIZE} training "
+        f"images, half of the epochs; kept in {QUICK_ROOT}",
+    )
+    parser.add_argument("--out", type=Path, metavar="DIR", help="folder of the report")
+    parser.add_argument(
+        "--set",
+        nargs="+",
+        default=[],
+        metavar="KEY=VALUE",
+        help="further settings of every cell, such as trainer.device=cpu",
+    )
+    return parser
+
+
+def _count(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text}: expected a whole number from 1")
+    return int(text)
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        exit_with(InputError(f"{message}; see --help"))

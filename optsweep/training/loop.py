@@ -1,0 +1,123 @@
+"""The loop over epochs: orders, learning rates, evaluation, divergence. It knows no files."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from optsweep.data.tensors import Dataset, epoch_orders
+from optsweep.engine import Engine, Scores
+from optsweep.training.stopping import NEVER, Stop, StoppingConfig, find_stop
+
+
+@dataclass(frozen=True)
+class Epoch:
+    """What one epoch gave, for every seed of the stack.
+
+    Attributes:
+        epoch: 0 is the untrained network.
+        step: Optimizer steps taken so far.
+        lr: Learning rate of the epoch's last step; None before the first.
+        train: Averages over the epoch's own batches; of all training examples at epoch 0.
+        val: None without a validation split.
+        test: Scores on the test split.
+        seconds: Wall time of training so far, evaluation excluded.
+        alive: (S,) bool, seeds whose losses have been finite up to and with this epoch.
+    """
+
+    epoch: int
+    step: int
+    lr: float | None
+    train: Scores
+    val: Scores | None
+    test: Scores
+    seconds: float
+    alive: np.ndarray
+
+
+@dataclass(frozen=True)
+class Training:
+    """A whole run: its epochs, the last weights' scores on the training split, an early end."""
+
+    epochs: list[Epoch]
+    final_train: Scores
+    stopped: Stop | None = None
+
+
+def train(
+    engine: Engine,
+    dataset: Dataset,
+    seeds: Sequence[int],
+    learning_rates: np.ndarray,
+    batch_size: int,
+    on_epoch: Callable[[Epoch], None],
+    stopping: StoppingConfig = NEVER,
+) -> Training:
+    """Train a stack of seeds, epoch by epoch.
+
+    A seed whose loss is no longer finite has diverged; it does not disturb the others,
+    and the run ends early only when all of them have.
+
+    Args:
+        engine: What takes the steps.
+        dataset: The splits, on the engine's device.
+        seeds: Seeds of the stack, which decide the order of the examples.
+        learning_rates: (epochs, 1) or (epochs, steps of an epoch).
+        batch_size: Examples of a step.
+        on_epoch: Told of every epoch, the untrained network first.
+        stopping: When to end before the last epoch.
+    """
+    num_examples = len(dataset.train)
+    steps_per_epoch = -(-num_examples // batch_size)
+    seconds = 0.0
+    alive = np.ones(len(seeds), dtype=bool)
+    epochs: list[Epoch] = []
+    stopped: Stop | None = None
+
+    def record(epoch: int, lr: float | None, scores: Scores) -> None:
+        nonlocal alive
+        val = engine.evaluate(dataset.val) if dataset.val else None
+        test = engine.evaluate(dataset.test)
+        for split in filter(None, (scores, val, test)):
+            alive = alive & np.isfinite(split.loss)
+        epochs.append(Epoch(epoch, epoch * steps_per_epoch, lr, scores, val, test, seconds, alive))
+        on_epoch(epochs[-1])
+
+    record(0, None, engine.evaluate(dataset.train))
+    for epoch, rates in enumerate(learning_rates, start=1):
+        started = time.perf_counter()
+        orders = _orders(seeds, epoch, batch_size, dataset)
+        scores = engine.train_epoch(orders, rates)
+        seconds += time.perf_counter() - started
+        record(epoch, float(rates[-1]), scores)
+        stopped = find_stop(stopping, _accuracies(epochs)) if epoch < len(learning_rates) else None
+        if stopped or not alive.any():
+            break
+    final_train = engine.evaluate(dataset.train)
+    finite = epochs[-1].alive & np.isfinite(final_train.loss)
+    epochs[-1] = dataclasses.replace(epochs[-1], alive=finite)
+    return Training(epochs, final_train, stopped)
+
+
+def _accuracies(epochs: Sequence[Epoch]) -> list[float]:
+    """Mean validation accuracy after every epoch of training, a diverged seed counted as 0."""
+    return [
+        float(np.where(epoch.alive, epoch.val.accuracy, 0).mean())
+        for epoch in epochs[1:]
+        if epoch.val is not None
+    ]
+
+
+def _orders(
+    seeds: Sequence[int], epoch: int, batch_size: int, dataset: Dataset
+) -> torch.Tensor | None:
+    """Orders of the examples, or None where every step sees all of them."""
+    num_examples = len(dataset.train)
+    if batch_size >= num_examples:
+        return None
+    return epoch_orders(seeds, epoch, num_examples, dataset.train.images.device)

@@ -1,0 +1,177 @@
+"""What is kept of weights and gradients after every epoch, to tell why training is slow.
+
+Gradients are those of the mean training loss, without weight decay, over all training
+examples and over the first `SUBSET_SIZE` of them: never those of a mini-batch, whose noise
+hides what the weights of the moment would need.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from optsweep.config.schema import RecordConfig
+from optsweep.data.tensors import Split
+from optsweep.models.mlp import StackedMLP
+
+SUBSET_SIZE = 10_000
+
+# The report looks at three weights from the pixels to the first hidden unit and names one of
+# their columns, 725; the others are taken to be its neighbours. All three pixels are in the
+# lower right corner of the image, and almost always zero.
+REPORT_COLUMNS = (724, 725, 726)
+UNIT = 0
+# Compared with them are the pixels at these ranks of variance, of which 0 is the largest.
+_SIGNAL_RANKS = (0.0, 0.25, 0.5)
+
+# Examples times seeds of one pass: about 100 MB for the widest hidden layer of the report.
+_ROWS = 50_000
+
+
+class Recorder:
+    """Collects the rows of gradients.csv; it reads the model and never changes it.
+
+    The quantities, for each seed and epoch, 0 being the untrained network:
+
+    - `weight_norm` and `update_norm` of each parameter, such as `linear1.weight`: Euclidean
+      norms of the weights and of their change in this epoch;
+    - `gradient_norm` and `subset_gradient_norm` of each parameter, for all training examples
+      and for the subset;
+    - `weight`, `gradient` and `subset_gradient` of single weights, such as
+      `linear1.weight[0,725]`, the weight from pixel 725 to unit 0;
+    - `pixel_nonzero_fraction`, at epoch 0 alone: in how many training images the pixel of a
+      single weight is not zero.
+
+    Only the first two are there unless gradients are asked for.
+
+    Attributes:
+        rows: What was recorded so far.
+    """
+
+    def __init__(
+        self, config: RecordConfig, model: StackedMLP, train: Split, seeds: Sequence[int]
+    ) -> None:
+        """Record what `config` asks for of a stack with these seeds."""
+        self.rows: list[dict[str, Any]] = []
+        self._weights = config.weights
+        self._gradients = config.gradients
+        self._model = model
+        self._train = train
+        self._seeds = seeds
+        self._previous: list[Tensor] = []
+
+    def record(self, epoch: int, alive: np.ndarray) -> None:
+        """Add the rows of an epoch that has just ended, if anything is to be recorded.
+
+        Args:
+            epoch: Its number.
+            alive: (S,) bool; seeds that have diverged get no rows.
+        """
+        if not self._weights:
+            return
+        names = [name for name, _ in self._model.named_parameters()]
+        weights = [weight.detach() for _, weight in self._model.named_parameters()]
+        values = _norms("weight_norm", names, weights)
+        if self._previous:
+            pairs = zip(weights, self._previous, strict=True)
+            values |= _norms("update_norm", names, [now - before for now, before in pairs])
+        self._previous = [weight.clone() for weight in weights]
+        if self._gradients:
+            columns = chosen_columns(self._train.images)
+            values |= _single("weight", columns, weights[0])
+            subset, whole = loss_gradients(self._model, self._train)
+            for prefix, gradients in (("", whole), ("subset_", subset)):
+                values |= _norms(f"{prefix}gradient_norm", names, gradients)
+                values |= _single(f"{prefix}gradient", columns, gradients[0])
+            if epoch == 0:
+                nonzero = (self._train.images != 0).double().mean(0)
+                fractions = nonzero.expand(len(self._seeds), UNIT + 1, -1)
+                values |= _single("pixel_nonzero_fraction", columns, fractions)
+        for index, seed in enumerate(self._seeds):
+            if alive[index]:
+                for (quantity, parameter), of_seeds in values.items():
+                    row = {"seed": seed, "epoch": epoch, "quantity": quantity}
+                    self.rows.append(row | {"parameter": parameter, "value": of_seeds[index]})
+
+
+def chosen_columns(images: Tensor) -> list[int]:
+    """The pixels whose weights are recorded: the report's, then some that carry signal.
+
+    Args:
+        images: (N, inputs).
+    """
+    variances = images.var(0, correction=0)
+    ranked = variances.argsort(descending=True, stable=True).tolist()
+    signal = [ranked[int(rank * len(ranked))] for rank in _SIGNAL_RANKS]
+    return list(dict.fromkeys([*REPORT_COLUMNS, *signal]))
+
+
+def loss_gradients(model: StackedMLP, train: Split) -> tuple[list[Tensor], list[Tensor]]:
+    """Gradients of the mean loss over the subset and over all examples.
+
+    Returns:
+        Two lists in the order of `named_parameters`, of tensors (S, ...).
+    """
+    model = _with_gradients(model)
+    parameters = [parameter for _, parameter in model.named_parameters()]
+    total = [torch.zeros_like(parameter) for parameter in parameters]
+    subset_size = min(SUBSET_SIZE, len(train))
+    subset: list[Tensor] = []
+    for chunk in _chunks(len(train), subset_size, max(1, _ROWS // len(parameters[0]))):
+        logits = model.forward(train.images[chunk])
+        labels = train.labels[chunk].expand(logits.shape[:2])
+        # Seeds share no parameter, so the gradient of the sum is each seed's own gradient.
+        loss = functional.cross_entropy(logits.flatten(0, 1), labels.flatten(), reduction="sum")
+        gradients = torch.autograd.grad(loss, parameters)
+        total = [sum_ + gradient for sum_, gradient in zip(total, gradients, strict=True)]
+        if chunk.stop == subset_size:
+            subset = [gradient / subset_size for gradient in total]
+    return subset, [gradient / len(train) for gradient in total]
+
+
+def _with_gradients(model: StackedMLP) -> StackedMLP:
+    """The same weights in the same memory, as leaves of their own that autograd knows.
+
+    An engine's may not be, and their `.grad` belongs to the training.
+    """
+
+    def leaf(tensor: Tensor) -> Tensor:
+        return tensor.detach().requires_grad_()
+
+    twin = copy.copy(model)
+    twin.weights = [leaf(weight) for weight in model.weights]
+    twin.biases = [leaf(bias) for bias in model.biases]
+    twin.norms = {layer: (leaf(a), leaf(b)) for layer, (a, b) in model.norms.items()}
+    return twin
+
+
+def _chunks(num_examples: int, subset_size: int, rows: int) -> Iterator[slice]:
+    """Slices of at most `rows` examples, one of which ends where the subset ends."""
+    for first, end in ((0, subset_size), (subset_size, num_examples)):
+        for start in range(first, end, rows):
+            yield slice(start, min(start + rows, end))
+
+
+_Values = dict[tuple[str, str], list[float]]  # (quantity, parameter) -> a value for every seed
+
+
+def _norms(quantity: str, names: Sequence[str], tensors: Sequence[Tensor]) -> _Values:
+    """Euclidean norms over all axes but the seeds'."""
+    return {
+        (quantity, name): tensor.flatten(start_dim=1).norm(dim=1).tolist()
+        for name, tensor in zip(names, tensors, strict=True)
+    }
+
+
+def _single(quantity: str, columns: Sequence[int], tensor: Tensor) -> _Values:
+    """Entries (UNIT, column) of a tensor (S, out, in)."""
+    return {
+        (quantity, f"linear1.weight[{UNIT},{column}]"): tensor[:, UNIT, column].tolist()
+        for column in columns
+    }

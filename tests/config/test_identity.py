@@ -1,0 +1,160 @@
+"""The names of cells: everything that decides the result is in the hash, and nothing else."""
+
+import dataclasses
+import re
+from pathlib import Path
+
+import pytest
+
+from optsweep.config.identity import MAX_LABEL_LENGTH, cell_name, config_hash, label
+from optsweep.config.schema import Config, DatasetConfig, ModelConfig
+
+# Where the data come from and how fast the work goes.
+IRRELEVANT = {
+    "dataset.root",
+    "dataset.torchvision_class",
+    "dataset.debian_package",
+    "dataset.debian_folder",
+    "trainer.num_threads",
+}
+
+
+def other(value):
+    """A value of the same kind, but another one."""
+    if value is None:
+        return 1
+    if isinstance(value, bool):
+        return not value
+    if isinstance(value, (int, float)):
+        return value + 1
+    if isinstance(value, str):
+        return value + "x"
+    if isinstance(value, dict):
+        return {**value, "another": "x"}
+    return (*value, 3)
+
+
+def variants(config):
+    """Every key, and the configuration with that key changed."""
+    for group in dataclasses.fields(config):
+        value = getattr(config, group.name)
+        if dataclasses.is_dataclass(value):
+            changed = {
+                field.name: dataclasses.replace(
+                    value, **{field.name: other(getattr(value, field.name))}
+                )
+                for field in dataclasses.fields(value)
+            }
+        elif isinstance(value, dict):
+            changed = {key: {**value, key: other(value[key])} for key in value}
+        else:
+            yield group.name, dataclasses.replace(config, **{group.name: other(value)})
+            continue
+        for key, item in changed.items():
+            yield f"{group.name}.{key}", dataclasses.replace(config, **{group.name: item})
+
+
+VARIANTS = dict(variants(Config()))
+
+
+def test_variants_are_of_every_key():
+    assert {"dataset.name", "optimizer.lr", "trainer.epochs", "seed"} <= VARIANTS.keys()
+    assert VARIANTS.keys() >= IRRELEVANT
+
+
+@pytest.mark.parametrize("key", VARIANTS)
+def test_hash_is_of_all_that_decides_the_result(key):
+    same = config_hash(VARIANTS[key]) == config_hash(Config())
+    assert same == (key in IRRELEVANT)
+
+
+def test_hashes_of_variants_differ_from_one_another():
+    relevant = [config for key, config in VARIANTS.items() if key not in IRRELEVANT]
+    assert len({config_hash(config) for config in relevant}) == len(relevant)
+
+
+def test_hash_is_ten_hexadecimal_digits():
+    assert re.fullmatch("[0-9a-f]{10}", config_hash(Config()))
+
+
+def test_hash_does_not_depend_on_the_order_of_keys():
+    optimizer = dict(reversed(Config().optimizer.items()))
+    assert config_hash(Config(optimizer=optimizer)) == config_hash(Config())
+
+
+@pytest.mark.parametrize(
+    ("one", "another"),
+    [
+        ("optimizer.lr=1", "optimizer.lr=1.0"),
+        ("optimizer.lr=0.1", ""),
+        ("weight_decay=0", "weight_decay=none"),
+        ("momentum=0.90", "momentum=report"),
+        ("optimizer=adam momentum=0.6", "momentum=0.6 optimizer=adam"),
+        ("batch_size=full", "batch_size=60000"),
+        ("depth=deeper layernorm_position=all", "depth=3 layernorm_position=[3,2,1]"),
+        ("dataset.root=/elsewhere", "trainer.num_threads=1"),
+        ("init=gaussian init.std=1", "init=gaussian init.std=1.0"),
+        ("optimizer=adam optimizer.eps=1", "optimizer=adam optimizer.eps=1.0"),
+        ("scheduler=polynomial scheduler.power=2", "scheduler=polynomial"),
+        ("scheduler=warmup scheduler.warmup_epochs=4.0", "scheduler=warmup"),
+    ],
+)
+def test_a_cell_written_in_two_ways_has_one_name(compose, one, another):
+    assert cell_name(compose(*one.split())) == cell_name(compose(*another.split()))
+
+
+@pytest.mark.parametrize(
+    ("overrides", "expected"),
+    [
+        ("", "default"),
+        ("trainer.num_threads=2 dataset.root=/data", "default"),
+        ("optimizer.lr=0.2", "lr_0.2"),
+        ("momentum=0.9", "momentum_0.9"),
+        ("optimizer=adam", "adam-lr_0.001"),
+        ("optimizer=amsgrad", "amsgrad-lr_0.001"),
+        ("optimizer=adam momentum=report_low", "adam-lr_0.001-betas_0.6_0.666"),
+        ("batch_size=full", "batch_size_60000"),
+        ("depth=deeper layernorm_position=all", "hidden_128x56x32-layernorm_1+2+3_after"),
+        ("num_seeds=5", "seeds_0..4"),
+        ("dataset=mnist dataset.val_size=100", "mnist-val_100"),
+        ("init=gaussian scheduler=cosine", "gaussian-cosineannealinglr"),
+        ("scheduler=cosine scheduler.interval=step", "cosineannealinglr-per_step"),
+    ],
+)
+def test_label_says_what_differs_from_the_default(compose, overrides, expected):
+    assert label(compose(*overrides.split())) == expected
+
+
+def test_label_has_a_fixed_order(compose):
+    overrides = ["init=gaussian", "optimizer=adam", "batch_size=32", "num_seeds=3", "depth=1"]
+    labels = {
+        label(compose(*overrides)),
+        label(compose(*reversed(overrides))),
+        label(compose(*sorted(overrides))),
+    }
+    assert labels == {"gaussian-adam-lr_0.001-hidden_128-batch_size_32-seeds_0..2"}
+
+
+LONGEST = Config(
+    dataset=DatasetConfig(name="a / long: name\nof *data* \\ with $every (sign)", val_size=1),
+    init={"_target_": "optsweep.models.initializers.orthogonal"},
+    optimizer={"_target_": "torch.optim.Adam", "lr": 1 / 3, "betas": [1 / 3, 1 / 7]},
+    scheduler={"_target_": "torch.optim.lr_scheduler.CosineAnnealingLR", "interval": "step"},
+    model=ModelConfig(tuple(10 * [1024]), tuple(range(1, 11)), "before"),
+    seed=2**31 - 1,
+    num_seeds=1000,
+)
+
+
+@pytest.mark.parametrize("config", [*VARIANTS.values(), LONGEST])
+def test_label_is_short_and_fit_for_a_file_name(config):
+    text = label(config)
+    assert 1 <= len(text) <= MAX_LABEL_LENGTH == 80
+    assert re.fullmatch(r"[A-Za-z0-9_.+-]+", text)
+    assert not text.endswith("-")
+    assert len(Path(cell_name(config)).parts) == 1
+
+
+def test_cell_name_is_label_and_hash():
+    assert cell_name(LONGEST) == f"{label(LONGEST)}_{config_hash(LONGEST)}"
+    assert len(label(LONGEST)) == MAX_LABEL_LENGTH

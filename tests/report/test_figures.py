@@ -1,0 +1,173 @@
+"""Figures: what is drawn for which question, and how a figure becomes part of a page."""
+
+import math
+import re
+import subprocess
+import sys
+from xml.etree import ElementTree
+
+import matplotlib.colors
+import numpy as np
+import pandas as pd
+import pytest
+from matplotlib.figure import Figure
+from PIL import Image
+from study_tree import config_of, curve, write_cell, write_experiment
+
+from optsweep.report import curves
+from optsweep.report.collect import collect_runs
+from optsweep.report.drawing import COLOURS, INK, ORDERED, styles
+from optsweep.report.figures import draw_question
+from optsweep.report.pictures import Picture, save
+from optsweep.report.profile_figure import profile
+from optsweep.report.questions import assign
+
+# Beside the curves of every experiment and the map and best settings of every search.
+OWN = {
+    "r1_batch_size": ["r1_batch_size_equal_seconds", "r1_batch_size_equal_steps"],
+    "r1_scheduler": ["r1_scheduler_schedules"],
+    "r2_scheduler": ["r2_scheduler_schedules"],
+    "r3_scheduler": ["r3_scheduler_schedules", "r3_scheduler_tuned_schedules"],
+    "b1_timing": ["b1_timing_cost"],
+    "b4_adamw": ["b4_adamw_weight_norms"],
+    "b5_gradients": ["b5_gradients_norms", "b5_gradients_traces"],
+    "b6_layerwise": ["b6_layerwise_batch_size"],
+    "lr_grid": ["lr_grid_profile"],
+}
+SEARCHED = (
+    "r1_batch_size",
+    "r1_scheduler",
+    "b2_weight_decay",
+    "b2_momentum",
+    "b4_adamw",
+    "lr_grid",
+)
+
+
+def test_every_question_gets_its_figures(planned_study):
+    drawn = {
+        question.id: [picture.name for picture in draw_question(planned_study, question, names)]
+        for question, names in assign(planned_study.experiments)
+    }
+    for question, names in drawn.items():
+        assert len(set(names)) == len(names)
+        assert set(OWN.get(question, [])) <= set(names)
+        if question != "lr_grid":
+            assert question in names
+    for question in SEARCHED:
+        assert {f"{question}_map", f"{question}_best"} <= set(drawn[question])
+
+
+def test_a_figure_tells_what_it_does_not_show(tree):
+    (picture,) = draw_first(tree)
+    assert "gaussian: 1 of 3 seeds diverged" in picture.caption
+    for told in ("xavier: missing", "kaiming: partial", "orthogonal: corrupt"):
+        assert told in picture.caption
+
+
+def draw_first(tree):
+    study = collect_runs(tree)
+    question, names = assign(study.experiments)[0]
+    return draw_question(study, question, names)
+
+
+def test_files_and_the_part_of_a_page(tree, tmp_path):
+    (picture,) = draw_first(tree)
+    inline = save(picture, tmp_path).svg
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["r1_init.png", "r1_init.svg"]
+    root = ElementTree.fromstring(inline)
+    assert root.get("width") is None
+    ids = [each.get("id") for each in root.iter() if each.get("id")]
+    assert len(set(ids)) == len(ids)
+    assert all(each.startswith("r1_init-") for each in ids)
+    used = re.findall(r'(?:url\(#|href="#)([^")]+)', inline)
+    assert used
+    assert set(used) <= set(ids)
+    assert "<style" not in inline  # it would be the whole page's
+    assert INK not in inline
+    assert "currentColor" in inline
+    assert not re.search(r"#(?:0072b2|d55e00)", inline)
+    for name in ("default", "gaussian"):
+        assert f">{name}</text>" in inline
+
+
+def test_the_picture_keeps_the_colours_of_its_lines(tmp_path):
+    figure = Figure(figsize=(8, 4))
+    axes = figure.subplots()
+    for height, colour in enumerate(COLOURS):
+        axes.axhline(height, color=colour, lw=6)
+        axes.axhspan(height, height + 0.5, color=colour, alpha=0.18)
+    save(Picture("colours", figure, ""), tmp_path)
+    pixels = np.asarray(Image.open(tmp_path / "colours.png").convert("RGB")).reshape(-1, 3)
+    for colour in COLOURS:
+        wanted = [round(255 * part) for part in matplotlib.colors.to_rgb(colour)]
+        assert abs(pixels.astype(int) - wanted).max(axis=1).min() <= 3
+
+
+def test_files_do_not_change_from_one_time_to_the_next(tree, tmp_path):
+    texts = []
+    for time in ("first", "second"):
+        folder = tmp_path / time
+        folder.mkdir()
+        save(draw_first(tree)[0], folder)
+        texts.append((folder / "r1_init.svg").read_bytes())
+    assert texts[0] == texts[1]
+
+
+@pytest.mark.parametrize("name", ["<script>alert(1)</script>", "$x^", "a & b", "line\nbreak"])
+def test_a_name_is_drawn_as_it_is(tmp_path, name):
+    cell = write_cell(tmp_path, config_of(), {0: curve((2, 0.1), (1, 0.5))})
+    other = write_cell(tmp_path, config_of(epochs=3), {0: curve((2, 0.1), (1, 0.5))})
+    write_experiment(tmp_path, "mine", {cell: f"init='{name}'", other: "init=default"})
+    study = collect_runs(tmp_path)
+    question, names = assign(study.experiments)[-1]
+    (picture,) = draw_question(study, question, names)
+    inline = save(picture, tmp_path).svg
+    ElementTree.fromstring(inline)
+    assert "<script" not in inline
+
+
+def test_lines_are_told_apart_by_colour_dash_and_marker():
+    names = [f"setting {index}" for index in range(10)]
+    found = styles(names, baseline="setting 3")
+    assert found["setting 3"].color == INK
+    assert len({(one.color, str(one.linestyle)) for one in found.values()}) == 10
+    assert len({one.marker for one in found.values()}) == 10
+    assert len({one.color for one in found.values()}) == 10
+
+
+def test_ordered_colours_get_lighter_and_can_be_read_on_paper():
+    def lightness(colour: str) -> float:
+        red, green, blue = matplotlib.colors.to_rgb(colour)
+        return 0.2126 * red + 0.7152 * green + 0.0722 * blue
+
+    found = [one.color for one in styles(["a", "b", "c", "d"], ordered=True).values()]
+    order = [lightness(colour) for colour in found]
+    assert order == sorted(order)
+    assert all(lightness(colour) < 0.75 for colour in [*COLOURS, *ORDERED])
+
+
+def test_the_curves_of_one_cell(tree, tmp_path):
+    study = collect_runs(tree)
+    for cell in study.cells.index[study.cells["status"].isin(("completed", "diverged"))]:
+        curves.draw_curves(tree / "cells" / cell, tmp_path / f"{cell}.png")
+    assert len(list(tmp_path.iterdir())) == 2
+
+
+def test_nothing_of_the_analysis_needs_torch():
+    code = "import sys, optsweep.report.report; assert not {'torch', 'hydra'} & set(sys.modules)"
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_a_performance_profile_by_hand():
+    # Three tasks; b is twice as slow at the first, faster at the second, fails at the third.
+    times = pd.DataFrame({"a": [1.0, 3.0, 2.0], "b": [2.0, 2.0, math.inf]})
+    found = profile(times)
+    assert found.loc[1.0].to_dict() == {"a": pytest.approx(2 / 3), "b": pytest.approx(1 / 3)}
+    assert found.loc[1.5].to_dict() == {"a": 1.0, "b": pytest.approx(1 / 3)}
+    assert found.loc[2.0].to_dict() == {"a": 1.0, "b": pytest.approx(2 / 3)}
+
+
+def test_a_task_that_nobody_solves_counts_for_nobody():
+    times = pd.DataFrame({"a": [1.0, math.inf], "b": [2.0, math.inf]})
+    assert profile(times).loc[2.0].to_dict() == {"a": 0.5, "b": 0.5}

@@ -1,0 +1,257 @@
+"""The whole report: its files, the page's text, and the script."""
+
+import json
+import re
+import signal
+import subprocess
+import sys
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from study_tree import config_of, curve, write_cell, write_experiment, write_raw
+
+from optsweep.config.checks import InputError
+from optsweep.report.answers import answer
+from optsweep.report.claims import judge_claims, load_claims
+from optsweep.report.collect import collect_runs
+from optsweep.report.machine import MACHINE_FILE, matmul_peak, measure_machine
+from optsweep.report.questions import load_questions
+from optsweep.report.report import write_report
+from optsweep.report.summary import best_per_optimizer, warnings
+from optsweep.report.tables import setting_table
+
+SCRIPT = Path(__file__).resolve().parents[2] / "scripts" / "aggregate.py"
+HOSTILE = "<script>alert(1)</script>"
+
+
+@pytest.fixture(scope="module")
+def report(tree, tmp_path_factory):
+    out = tmp_path_factory.mktemp("report")
+    return write_report(tree, out)
+
+
+def test_the_files(report):
+    assert report.name == "index.html"
+    found = {path.relative_to(report.parent).as_posix() for path in report.parent.rglob("*.*")}
+    tables = {f"tables/r1_init.{suffix}" for suffix in ("csv", "md", "tex")}
+    assert found == {
+        *("index.html", "claims.csv", "figures/r1_init.svg", "figures/r1_init.png"),
+        *tables,
+    }
+
+
+def test_several_processes_write_the_same(report, tree, tmp_path):
+    told = []
+    page = write_report(tree, tmp_path, told.append, num_processes=2)
+    files = [path for path in report.parent.rglob("*") if path.is_file()]
+    assert len(files) == 7
+    for path in files:
+        assert (tmp_path / path.relative_to(report.parent)).read_bytes() == path.read_bytes()
+    assert page == tmp_path / "index.html"
+    ids = [line.partition(":")[0] for line in told if line.endswith(" figures")]
+    assert ids == [question.id for question in load_questions()]
+
+
+def test_every_claim_has_a_verdict(report):
+    claims = pd.read_csv(report.parent / "claims.csv")
+    assert claims["id"].tolist() == [claim.id for claim in load_claims()]
+    assert set(claims["verdict"]) == {"undecided", "missing"}  # three seeds decide nothing
+
+
+def test_the_page_needs_nothing_else(report):
+    text = report.read_text()
+    assert not re.search(r'(?:src|href)="(?!#)', re.sub(r"<svg.*?</svg>", "", text, flags=re.S))
+    assert not re.search(r"url\((?!#)", text)
+    assert "@import" not in text
+
+
+class Checker(HTMLParser):
+    """Collects the ids, and finds elements that are closed in the wrong order."""
+
+    VOID = ("meta", "input", "br", "link")
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.open, self.ids, self.links = [], [], []
+        self.feed(text)
+        assert not self.open
+
+    def handle_starttag(self, tag, attrs):
+        attributes = dict(attrs)
+        self.ids += [attributes["id"]] if "id" in attributes else []
+        self.links += [attributes["href"][1:]] if attributes.get("href", "")[:1] == "#" else []
+        if tag not in self.VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag, attrs):
+        self.handle_starttag("meta", attrs)
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+
+def test_the_page_is_well_formed_and_its_links_lead_somewhere(report):
+    page = Checker(report.read_text())
+    assert len(set(page.ids)) == len(page.ids)
+    assert set(page.links) <= set(page.ids)
+    for question in load_questions():
+        assert question.id in page.ids
+    for claim in load_claims():
+        assert f"claim-{claim.id}" in page.ids
+
+
+def test_nothing_that_is_missing_is_left_out(report):
+    text = report.read_text()
+    for status in ("missing", "partial", "corrupt", "diverged"):
+        assert f'<span class="status {status}">{status}</span>' in text
+    assert "1 of 3 seeds diverged" in text
+    assert "result.json cannot be read" in text
+    assert "quick" not in text.partition("<body>")[2].lower()
+
+
+def test_quick_runs_are_marked_everywhere(tmp_path):
+    cell = write_cell(tmp_path, config_of(), {0: curve((2, 0.1), (1, 0.5))})
+    write_experiment(tmp_path, "r1_init", {cell: "init=default"})
+    write_raw(tmp_path, quick_json={"quick": True})
+    page = write_report(tmp_path, tmp_path / "report")
+    assert "Quick settings." in page.read_text()
+    assert "(quick)" in page.read_text()
+    tables = page.parent / "tables"
+    assert "Quick settings" in (tables / "r1_init.md").read_text()
+    assert "Quick settings" in (tables / "r1_init.tex").read_text()
+    assert pd.read_csv(tables / "r1_init.csv")["quick"].all()
+    assert pd.read_csv(page.parent / "claims.csv")["quick"].all()
+    assert "Quick settings" in (page.parent / "figures" / "r1_init.svg").read_text()
+
+
+def test_values_of_a_configuration_are_escaped(tmp_path):
+    config = config_of(init=HOSTILE.replace("/", ".").replace(".", "_"))
+    first = write_cell(tmp_path, config, {0: curve((2, 0.1), (1, 0.5))}, device=HOSTILE)
+    second = write_cell(tmp_path, config_of(), {0: curve((2, 0.1), (1, 0.5))})
+    missing = f"{HOSTILE.replace('/', '')}_abc"
+    cells = {first: f"init='{HOSTILE}'", second: "init=default", missing: f'init="{HOSTILE}2"'}
+    write_experiment(tmp_path, "mine", cells)
+    text = write_report(tmp_path, tmp_path / "report").read_text()
+    assert "alert(1)" in text
+    assert "<script>alert" not in text
+    assert text.count("<script>") == 1  # the page's own
+
+
+def test_any_sweep_of_a_user_has_a_section(tmp_path):
+    cells = {
+        write_cell(tmp_path, config_of(lr=lr), {0: curve((2, 0.1), (1, lr))}): f"optimizer.lr={lr}"
+        for lr in (0.1, 0.2)
+    }
+    write_experiment(tmp_path, "my_sweep", cells)
+    text = write_report(tmp_path, tmp_path / "report").read_text()
+    assert '<section id="my_sweep" class="question">' in text
+    assert "Of 2 settings, lr 0.2 ends with the highest test accuracy, 0.2000" in text
+
+
+def test_cells_without_any_experiment_make_a_report(tmp_path):
+    write_cell(tmp_path, config_of(), {0: curve((2, 0.1), (1, 0.5))})
+    text = write_report(tmp_path, tmp_path / "report").read_text()
+    assert "Nothing of this question has been trained yet." in text
+
+
+def test_an_answer_is_told_by_the_numbers(tree):
+    study, question = collect_runs(tree), load_questions()[0]
+    own = [each for each in judge_claims(study) if each.claim.question == question.id]
+    table = setting_table(study, question, "r1_init")
+    told = answer(study, question, {"r1_init": table}, own).replace("\u00a0", " ")
+    assert told == (
+        "Of 2 settings, default ends with the highest test accuracy, 0.8100 ± 0.0100, and "
+        "gaussian with the lowest, 0.7050 ± 0.0071. Against default, the 95 % interval excludes 0 "
+        "for gaussian (−0.3400). Default reaches 0.8 test accuracy first, after 2 epochs; "
+        "one setting never does. The generalisation gap is 0.0300 for all. "
+        "Diverged: gaussian (1 of 3 seeds). Without a result: xavier (missing), "
+        "kaiming (partial) and orthogonal (corrupt). Of 3 claims, 1 stays undecided and 2 lack "
+        "their runs."
+    )
+
+
+def test_the_best_of_an_optimizer_is_not_chosen_on_the_test_split(tmp_path):
+    def write(lr: float, validation: float, test: float) -> None:
+        scores = curve((2, 0.1), (1, test))
+        for each in scores:
+            each |= {"val_loss": 1.0, "val_accuracy": validation}
+        write_cell(tmp_path, config_of(lr=lr, val_size=100), dict.fromkeys(range(3), scores))
+
+    write(0.1, validation=0.7, test=0.9)
+    write(0.2, validation=0.8, test=0.6)
+    write(0.4, validation=0.6, test=0.5)
+    write_cell(tmp_path, config_of(lr=0.8), {0: curve((2, 0.1), (1, 0.99))})  # not held out
+    study = collect_runs(tmp_path)
+    (best,) = best_per_optimizer(study)
+    assert (best.optimizer, best.setting, best.chosen_by) == ("sgd", "lr 0.2", "validation")
+    assert (best.chosen, best.test.mean, best.num_settings) == pytest.approx((0.8, 0.6, 3))
+    assert best.edges == ()
+    assert warnings(study, [best]) == []
+    write(0.8, validation=0.9, test=0.6)
+    study = collect_runs(tmp_path)
+    assert warnings(study, best_per_optimizer(study)) == [
+        "The best lr of sgd is the last one tried: a better one may lie beyond."
+    ]
+
+
+def test_the_machine_is_measured_once(tmp_path):
+    assert matmul_peak(tmp_path) is None
+    peak = measure_machine(tmp_path)
+    assert peak.gflops > 0
+    assert "NumPy" in peak.measured_with
+    content = json.loads((tmp_path / MACHINE_FILE).read_text())
+    (tmp_path / MACHINE_FILE).write_text(json.dumps(content | {"gflops": 1.5}))
+    assert measure_machine(tmp_path).gflops == 1.5
+
+
+def run_script(*arguments: object) -> subprocess.CompletedProcess:
+    command = [sys.executable, str(SCRIPT), *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, check=False)
+
+
+def test_the_script_tells_what_it_does(tree, tmp_path):
+    done = run_script(tree, "--out", tmp_path / "out")
+    assert (done.returncode, done.stderr) == (0, "")
+    lines = done.stdout.splitlines()
+    assert lines[0] == f"read 5 cells of 1 experiment in {tree}"
+    assert lines[-1] == f"report: {tmp_path / 'out' / 'index.html'}"
+
+
+def test_the_script_ends_in_one_line_when_it_is_interrupted(tree, tmp_path):
+    command = [sys.executable, str(SCRIPT), str(tree), "--out", str(tmp_path / "out")]
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True) as process:
+        assert process.stdout.readline().startswith("read 5 cells")
+        process.send_signal(signal.SIGINT)
+        _, errors = process.communicate(timeout=60)
+    assert (process.returncode, errors) == (130, "optsweep: interrupted\n")
+    assert not (tmp_path / "out" / "index.html").exists()
+
+
+@pytest.mark.parametrize("case", ["nowhere", "empty", "foreign", "file"])
+def test_a_folder_without_runs_gives_one_line(tmp_path, case):
+    runs = tmp_path / case
+    if case == "file":
+        runs.write_text("x")
+    elif case != "nowhere":
+        runs.mkdir()
+    if case == "foreign":
+        write_raw(runs / "photos", list_csv="a\n1\n")
+    done = run_script(runs)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert re.fullmatch(r"optsweep: error: [^\n]+\n", done.stderr)
+    assert not (tmp_path / case / "report").exists()
+
+
+def test_an_output_folder_that_cannot_be_gives_one_line(tree, tmp_path):
+    (tmp_path / "file").write_text("x")
+    done = run_script(tree, "--out", tmp_path / "file")
+    assert done.returncode == 2
+    assert re.fullmatch(r"optsweep: error: [^\n]+\n", done.stderr)
+
+
+def test_write_report_raises_for_nothing(tmp_path):
+    with pytest.raises(InputError, match="no runs in it"):
+        write_report(tmp_path, tmp_path / "out")

@@ -1,0 +1,181 @@
+"""The program that reproduces the study: run as a program, on the slice."""
+
+import csv
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from optsweep.cli.grids import Cell
+from optsweep.config.schema import Config, InputError, TrainerConfig
+from optsweep.data.tensors import load_dataset
+from optsweep.study.time_left import Clock, guess
+
+TESTS = Path(__file__).resolve().parents[1]
+
+# The report itself is tested elsewhere; here it says only that it was asked for.
+PROGRAM = """
+import sys, types
+report = types.ModuleType("optsweep.report.report")
+report.write_report = lambda runs, out, num_processes: print("write_report", runs, out)
+sys.modules["optsweep.report.report"] = report
+from optsweep.study.reproduce import main
+sys.exit(main())
+"""
+
+
+@pytest.fixture
+def start(tmp_path, slice_settings):
+    """`start(*arguments, set=[...])`: the program, in an empty folder."""
+
+    def started(*arguments: str, settings=()) -> subprocess.Popen:
+        return subprocess.Popen(
+            [sys.executable, "-c", PROGRAM, *arguments, "--set", *slice_settings, *settings],
+            cwd=tmp_path,
+            env=os.environ | {"PYTHONPATH": str(TESTS.parent), "COLUMNS": "120"},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    return started
+
+
+@pytest.fixture
+def run(start):
+    def ran(*arguments: str, **keywords) -> tuple[int, str, str]:
+        process = start(*arguments, **keywords)
+        output, errors = process.communicate()
+        return process.returncode, output, errors
+
+    return ran
+
+
+def results(folder: Path) -> dict[str, int]:
+    return {
+        path.parent.name: path.stat().st_mtime_ns
+        for path in (folder / "multirun" / "cells").glob("*/result.json")
+    }
+
+
+def test_two_experiments_are_stopped_and_continued(start, run, tmp_path):
+    arguments = ("--only", "r2_init", "r1_init", "--num-seeds", "2")
+    settings = ("trainer.epochs=10",)
+    process = start(*arguments, settings=settings)
+    for line in process.stdout:
+        if line.startswith("results: "):
+            break
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=300)
+    assert process.returncode == 130
+    assert errors == "optsweep: interrupted; the same command continues\n"
+    before = results(tmp_path)
+    assert 1 <= len(before) < 6
+
+    code, output, errors = run(*arguments, settings=settings)
+    assert (code, errors) == (0, "")
+    after = results(tmp_path)
+    assert len(after) == 6
+    assert before.items() <= after.items()  # none of them was trained again
+    assert "experiment 2 of 2" in output
+    assert output.endswith("write_report multirun multirun/report\n")
+    for name in ("r1_init", "r2_init"):
+        with (tmp_path / "multirun" / name / "cells.csv").open() as file:
+            rows = list(csv.DictReader(file))
+        assert {row["cell"] for row in rows} <= set(after)
+        assert [row["overrides"].split()[0] for row in rows if "init=gaussian" in row["overrides"]]
+
+    code, output, errors = run(*arguments, "--out", "elsewhere", settings=settings)
+    assert (code, errors) == (0, "")
+    assert "to train" not in output
+    assert output.endswith("write_report multirun elsewhere\n")
+    assert results(tmp_path) == after
+
+
+def test_a_failure_is_told_at_the_end_and_the_others_go_on(run, tmp_path):
+    # A warm-up of 4 epochs does not fit.
+    code, output, errors = run(
+        "--only", "r1_scheduler", "r1_init", "--num-seeds", "1", settings=["trainer.epochs=3"]
+    )
+    assert code == 1
+    told, summary = errors.splitlines()
+    assert told.startswith("optsweep: error: scheduler: a warm-up of 4 does not fit")
+    assert summary == "optsweep: error: failed: r1_scheduler (exit code 2)"
+    assert len(results(tmp_path)) == 3
+    assert "write_report" in output
+
+
+def test_quick_marks_its_folder(run, tmp_path):
+    settings = ["dataset.train_size=300", "trainer.epochs=1"]
+    code, output, errors = run("--quick", "--only", "r1_init", settings=settings)
+    assert (code, errors) == (0, "")
+    root = tmp_path / "multirun" / "quick"
+    assert json.loads((root / "quick.json").read_text())["quick"] is True
+    assert len(list(root.glob("cells/*/result.json"))) == 3
+    assert (root / "r1_init" / "cells.csv").exists()
+    assert output.endswith("write_report multirun/quick multirun/quick/report\n")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--only", "r1_inti"], "--only r1_inti: there is no such experiment; did you mean r1_"),
+        (["--num-seeds", "0"], "argument --num-seeds: 0: expected a whole number from 1"),
+        (["--only", "r1_init", "--set", "trainer.epoch=1"], "there is no key trainer.epoch; did"),
+        (["--onyl", "r1_init"], "unrecognized arguments: --onyl r1_init"),
+    ],
+)
+def test_a_mistake_is_one_line(tmp_path, arguments, message):
+    done = subprocess.run(
+        [sys.executable, TESTS.parent / "scripts" / "reproduce.py", *arguments],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 2
+    assert done.stderr.startswith(f"optsweep: error: {message}")
+    assert done.stderr.count("\n") == 1
+    assert list(tmp_path.iterdir()) == []
+
+
+def cell(batch_size: int, epochs: int = 10) -> Cell:
+    return Cell("", "", Config(trainer=TrainerConfig(epochs=epochs, batch_size=batch_size)))
+
+
+def test_the_clock_learns_from_finished_cells():
+    clock = Clock()
+    clock.learn_overhead(1.0, 4)
+    assert clock.estimate([cell(256)]) == pytest.approx(guess(cell(256)) + 0.25)
+    clock.learn(cell(256), {"status": "completed", "seconds": 3.0})
+    clock.learn(cell(256), {"status": "diverged", "seconds": 0.1})
+    assert clock.estimate([cell(256, epochs=20)] * 2) == pytest.approx(2 * (6.0 + 0.25))
+    # A batch size that has not been seen is as much slower than guessed as the others were.
+    ratio = 3.0 / guess(cell(256))
+    assert clock.estimate([cell(1)]) == pytest.approx(ratio * guess(cell(1)) + 0.25)
+
+
+def test_train_size_takes_the_first_examples_that_are_not_held_out(slice_config):
+    def load(*overrides):
+        return load_dataset(slice_config(*overrides).dataset, torch.device("cpu"), torch.float32)
+
+    whole = load("dataset.val_size=100")
+    part = load("dataset.val_size=100", "dataset.train_size=300")
+    assert part.train.images.equal(whole.train.images[:300])
+    assert part.train.labels.equal(whole.train.labels[:300])
+    assert part.val.images.equal(whole.val.images)
+    assert len(part.test) == len(whole.test)
+
+
+def test_train_size_is_checked_and_canonical(slice_config):
+    assert slice_config("dataset.train_size=1000") == slice_config()
+    config = slice_config("dataset.val_size=100", "dataset.train_size=30", "batch_size=full")
+    assert (config.trainer.batch_size, config.steps_per_epoch) == (30, 1)
+    for size in ("0", "901", "2.5"):
+        with pytest.raises(InputError, match=r"dataset.train_size=.*from 1 to 900"):
+            slice_config("dataset.val_size=100", f"dataset.train_size={size}")

@@ -1,0 +1,162 @@
+"""What is recorded of a training, against networks of PyTorch's own, and without a trace in it."""
+
+import csv
+import itertools
+import json
+import math
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional
+
+from optsweep import runs
+from optsweep.config.schema import ModelConfig, RecordConfig
+from optsweep.data.tensors import Split
+from optsweep.models.initializers import default
+from optsweep.models.mlp import StackedMLP
+from optsweep.training import recording
+from optsweep.training.cell import plan_cell, train_cell
+from optsweep.training.recording import REPORT_COLUMNS, Recorder, chosen_columns, loss_gradients
+
+SEEDS = (3, 8)
+HIDDEN_SIZES = (16, 8)
+
+
+@pytest.fixture
+def train() -> Split:
+    generator = torch.Generator().manual_seed(0)
+    images = torch.rand(50, 784, generator=generator, dtype=torch.float64)
+    images[:, REPORT_COLUMNS] = 0.0
+    return Split(images, torch.randint(10, (50,), generator=generator))
+
+
+def stack(seeds=SEEDS, **settings) -> StackedMLP:
+    config = ModelConfig(hidden_sizes=HIDDEN_SIZES, **settings)
+    return StackedMLP(config, seeds, default, 784, 10, torch.device("cpu"), torch.float64)
+
+
+def network_of(seed: int, norms=()) -> nn.Sequential:
+    """The same seed's network as PyTorch would build it."""
+    torch.manual_seed(seed)
+    sizes = (784, *HIDDEN_SIZES)
+    linears = [nn.Linear(*pair) for pair in itertools.pairwise(sizes)]
+    last = nn.Linear(HIDDEN_SIZES[-1], 10)
+    layers: list[nn.Module] = []
+    for number, linear in enumerate(linears, start=1):
+        layers += [linear, nn.ReLU()]
+        layers += [nn.LayerNorm(linear.out_features)] if number in norms else []
+    return nn.Sequential(*layers, last).double()
+
+
+@pytest.mark.parametrize("norms", [(), (1, 2)])
+def test_gradients_are_those_of_each_seeds_own_network(train, monkeypatch, norms):
+    monkeypatch.setattr(recording, "SUBSET_SIZE", 20)
+    monkeypatch.setattr(recording, "_ROWS", 2 * 7)  # chunks of 7: neither 20 nor 50 is a multiple
+    gradients = loss_gradients(stack(layernorm_position=norms), train)
+    for found, num_examples in zip(gradients, (20, 50), strict=True):
+        for index, seed in enumerate(SEEDS):
+            network = network_of(seed, norms)
+            logits = network(train.images[:num_examples])
+            functional.cross_entropy(logits, train.labels[:num_examples]).backward()
+            for ours, parameter in zip(found, network.parameters(), strict=True):
+                torch.testing.assert_close(ours[index], parameter.grad, rtol=1e-12, atol=1e-15)
+
+
+def test_the_rows_of_two_epochs(train):
+    model = stack()
+    recorder = Recorder(RecordConfig(weights=True, gradients=True), model, train, SEEDS)
+    recorder.record(0, np.array([True, True]))
+    before = [parameter.detach().clone() for _, parameter in model.named_parameters()]
+    with torch.no_grad():
+        for _, parameter in model.named_parameters():
+            parameter.add_(0.5)
+    recorder.record(1, np.array([True, False]))
+    found = {
+        (row["seed"], row["epoch"], row["quantity"], row["parameter"]): row["value"]
+        for row in recorder.rows
+    }
+    assert len(found) == len(recorder.rows)
+    assert {key[:2] for key in found} == {(3, 0), (8, 0), (3, 1)}  # seed 8 diverged in epoch 1
+    names = [name for name, _ in model.named_parameters()]
+    for name, first, (_, last) in zip(names, before, model.named_parameters(), strict=True):
+        change = 0.5 * math.sqrt(first[0].numel())
+        assert found[3, 1, "update_norm", name] == pytest.approx(change, rel=1e-12)
+        assert (3, 0, "update_norm", name) not in found
+        assert found[8, 0, "weight_norm", name] == pytest.approx(first[1].norm().item())
+        assert found[3, 1, "weight_norm", name] == pytest.approx(last[0].norm().item())
+    _, whole = loss_gradients(model, train)
+    column = chosen_columns(train.images)[3]
+    single = f"linear1.weight[0,{column}]"
+    assert found[3, 1, "gradient", single] == whole[0][0, 0, column]
+    assert found[3, 1, "weight", single] == model.weights[0][0, 0, column]
+    assert found[3, 1, "gradient_norm", "linear1.weight"] == pytest.approx(whole[0][0].norm())
+    # With 50 examples the subset is all of them.
+    assert found[3, 1, "subset_gradient", single] == found[3, 1, "gradient", single]
+    # A pixel that is always zero: the weight gets no gradient, and the file says why.
+    assert found[3, 0, "gradient", "linear1.weight[0,725]"] == 0
+    assert found[3, 0, "pixel_nonzero_fraction", "linear1.weight[0,725]"] == 0
+    assert found[3, 0, "pixel_nonzero_fraction", single] > 0
+    assert (3, 1, "pixel_nonzero_fraction", single) not in found
+
+
+def test_chosen_columns_are_the_reports_and_pixels_with_signal():
+    images = torch.zeros(2, 784)
+    images[1] = torch.arange(784) / 784  # the variance grows with the column
+    assert chosen_columns(images) == [724, 725, 726, 783, 783 - 196, 783 - 392]
+
+
+def test_weights_alone_need_no_gradient(train, monkeypatch):
+    monkeypatch.delattr(recording, "loss_gradients")
+    recorder = Recorder(RecordConfig(weights=True), stack(), train, SEEDS)
+    recorder.record(0, np.array([True, True]))
+    recorder.record(1, np.array([True, True]))
+    assert {row["quantity"] for row in recorder.rows} == {"weight_norm", "update_norm"}
+
+
+@pytest.mark.parametrize("engine", ["auto", "torch"])
+@pytest.mark.parametrize("optimizer", ["sgd", "adam"])
+def test_recording_does_not_change_the_training(slice_config, engine, optimizer):
+    settings = (f"trainer.engine={engine}", f"optimizer={optimizer}", "batch_size=100")
+    shape = ("model.hidden_sizes=[16,8]", "num_seeds=2", "trainer.epochs=2")
+    plain, recorded = (
+        train_cell(plan_cell(slice_config(*settings, *shape, f"record.gradients={on}")))
+        for on in ("false", "true")
+    )
+
+    def without_seconds(record):
+        return [{**row, "seconds": None} for row in record.history]
+
+    assert without_seconds(recorded) == without_seconds(plain)
+    assert plain.gradients == []
+    quantities = {row["quantity"] for row in recorded.gradients}
+    assert quantities == {
+        "weight_norm",
+        "update_norm",
+        "gradient_norm",
+        "subset_gradient_norm",
+        "weight",
+        "gradient",
+        "subset_gradient",
+        "pixel_nonzero_fraction",
+    }
+    moved = [row["value"] for row in recorded.gradients if row["quantity"] == "update_norm"]
+    assert min(moved) > 0  # the recorder sees the weights that the engine trains
+
+
+def test_gradients_are_written_before_the_result(tmp_path):
+    row = {"seed": 0, "epoch": 1, "quantity": "weight", "parameter": "linear1.weight[0,725]"}
+    runs.write(tmp_path, [], {"config_hash": "0"}, [row | {"value": 0.25}])
+    with (tmp_path / runs.GRADIENTS_FILE).open() as file:
+        assert list(csv.DictReader(file)) == [
+            {**row, "seed": "0", "epoch": "1", "value": "0.25"},
+        ]
+    assert json.loads((tmp_path / runs.RESULT_FILE).read_text()) == {"config_hash": "0"}
+    written = [(tmp_path / name).stat().st_mtime_ns for name in ("gradients.csv", "result.json")]
+    assert written == sorted(written)
+
+
+def test_a_cell_without_recording_has_no_such_file(tmp_path):
+    runs.write(tmp_path, [], {"config_hash": "0"})
+    assert not (tmp_path / runs.GRADIENTS_FILE).exists()
