@@ -1,4 +1,4 @@
-"""The run directory: what a cell leaves behind, written so that a kill never leaves a lie.
+"""Run directories: every file and folder name, and files written so that a kill leaves no lie.
 
 `result.json` is written last and atomically: a directory that has it holds a finished cell.
 """
@@ -19,10 +19,26 @@ from optsweep.config.checks import InputError
 from optsweep.config.identity import config_hash
 from optsweep.config.schema import Config
 
+# Of a cell.
 CONFIG_FILE = "config.yaml"
 HISTORY_FILE = "history.csv"
 GRADIENTS_FILE = "gradients.csv"
 RESULT_FILE = "result.json"
+CURVES_FILE = "curves.png"
+# Of all runs together, in a folder such as multirun/.
+CELLS_FOLDER = "cells"
+REPORT_FOLDER = "report"
+QUICK_FILE = "quick.json"  # tells the report that the folder's runs are cut short
+MACHINE_FILE = "machine.json"
+# Of a sweep, in a folder of its name beside the cells.
+SWEEP_FILE = "cells.csv"
+STUDY_FILE = "study.db"
+TRIALS_FILE = "trials.csv"
+FINALS_FILE = "finals.csv"
+SUMMARY_FILE = "summary.json"
+
+SWEEP_COLUMNS = ("cell", "overrides")
+FINAL_COLUMNS = ("variant", "kind", "overrides", "cell")
 HISTORY_COLUMNS = (
     "seed",
     "epoch",

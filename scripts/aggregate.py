@@ -8,6 +8,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # a checkout ne
 
 from optsweep.config.checks import InputError
 from optsweep.engine.cores import num_cores
+from optsweep.runs import REPORT_FOLDER
 
 
 def main() -> None:
@@ -19,7 +20,7 @@ def main() -> None:
     # Only now, for it takes its time.
     from optsweep.report.report import write_report  # noqa: PLC0415
 
-    out = arguments.out or arguments.runs / "report"
+    out = arguments.out or arguments.runs / REPORT_FOLDER
     try:
         page = write_report(arguments.runs, out, lambda line: print(line, flush=True), num_cores())
     except KeyboardInterrupt:

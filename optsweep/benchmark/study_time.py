@@ -14,7 +14,7 @@ import yaml
 
 from optsweep import runs
 from optsweep.benchmark.process import WorkerError
-from optsweep.cli.composition import CELLS_FOLDER, config_dir
+from optsweep.cli.composition import config_dir
 from optsweep.config.schema import Config
 from optsweep.report.timing import flops_per_example
 
@@ -30,7 +30,7 @@ def of_cells(root: Path) -> dict[str, Any] | None:
         evaluations and images loaded in it.
     """
     total = {"num_cells": 0, "flops": 0.0, "training_seconds": 0.0, "cell_seconds": 0.0}
-    for path in sorted((root / CELLS_FOLDER).glob(f"*/{runs.RESULT_FILE}")):
+    for path in sorted((root / runs.CELLS_FOLDER).glob(f"*/{runs.RESULT_FILE}")):
         result = runs.read_result(path.parent)
         assert result is not None, path
         config_file = path.parent / runs.CONFIG_FILE

@@ -93,7 +93,7 @@ def _objective(composed: DictConfig) -> float:
     config = composition.to_config(composed)
     job = HydraConfig.get()
     directory = Path(job.runtime.output_dir)
-    curves = directory / "curves.png"
+    curves = directory / runs.CURVES_FILE
     result = None if composed.rerun else runs.finished(directory, config)
     if result is None:
         curves.unlink(missing_ok=True)

@@ -20,7 +20,6 @@ from optsweep.config.schema import Config
 if TYPE_CHECKING:
     from optsweep.training.cell import Plan
 
-CELLS_FOLDER = "cells"
 # Keys that say what to do, not what to train.
 _CONTROL_KEYS = ("hydra", "rerun", "name")
 _plans: dict[str, Plan] = {}
@@ -99,7 +98,7 @@ def _planner() -> Callable[[Config], Plan]:
 
 
 def _cell_name(*, _root_: DictConfig) -> str:
-    return f"{CELLS_FOLDER}/{identity.cell_name(to_config(_root_))}"
+    return f"{runs.CELLS_FOLDER}/{identity.cell_name(to_config(_root_))}"
 
 
 # conf/config.yaml names a cell's directory with it.

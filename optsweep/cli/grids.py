@@ -12,8 +12,9 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import DictConfig
 
+from optsweep import runs
 from optsweep.cli.cell_loader import CellLoader
-from optsweep.cli.composition import CELLS_FOLDER, config_dir, to_config
+from optsweep.cli.composition import config_dir, to_config
 from optsweep.cli.overrides import rewrite
 from optsweep.config import identity
 from optsweep.config.checks import InputError
@@ -60,9 +61,8 @@ def plan_grid(arguments: Sequence[str]) -> Grid:
             cell = to_config(composed)
             cells.append(Cell(identity.cell_name(cell), " ".join(of_cell), cell))
     sweep_dir = Path(config.hydra.sweep.dir)
-    return Grid(
-        sweep_dir / str(config.name), sweep_dir / CELLS_FOLDER, bool(config.rerun), tuple(cells)
-    )
+    folder, cells_folder = sweep_dir / str(config.name), sweep_dir / runs.CELLS_FOLDER
+    return Grid(folder, cells_folder, bool(config.rerun), tuple(cells))
 
 
 def expand(config: DictConfig) -> list[list[str]]:

@@ -30,7 +30,6 @@ from optsweep.config import identity
 from optsweep.config.checks import InputError, as_text, integer, number
 from optsweep.config.schema import Config
 from optsweep.report.search_report import report_search
-from optsweep.report.searches import FINALS_FILE
 from optsweep.search.floors import median_floor
 from optsweep.search.sampling import SeededByTrial
 from optsweep.search.scores import objective, validation_accuracies
@@ -38,7 +37,6 @@ from optsweep.search.space import Space
 from optsweep.search.storage import alone, copy_to_file, open_study, storage_url
 from optsweep.search.trials import Claims
 
-FINAL_COLUMNS = ("variant", "kind", "overrides", "cell")
 # What a final cell has of its own: fresh seeds, all training examples, no early end.
 _OF_FINALS = ("seed", "num_seeds", "dataset.val_size", "stopping.floor", "stopping.patience")
 _MAX_JOBS = 8  # trials at once if nobody says otherwise, for each learns from those before it
@@ -94,8 +92,8 @@ class SearchLoop:
             for variant, space, study in zip(variants, spaces, studies, strict=True):
                 rows += self._finals(variant, space, study)
                 copy_to_file(study, url, self.folder)
-            text = runs.to_csv(FINAL_COLUMNS, rows)
-            runs.write_atomically(self.folder / FINALS_FILE, text)
+            text = runs.to_csv(runs.FINAL_COLUMNS, rows)
+            runs.write_atomically(self.folder / runs.FINALS_FILE, text)
             report_search(self.folder)
 
     def _study_name(self, variant: str) -> str:
@@ -197,7 +195,7 @@ class SearchLoop:
         _ = returned.return_value
         assert isinstance(returned.cfg, DictConfig)
         config = composition.to_config(returned.cfg)
-        directory = self.sweep_dir / composition.CELLS_FOLDER / identity.cell_name(config)
+        directory = self.sweep_dir / runs.CELLS_FOLDER / identity.cell_name(config)
         result = runs.read_result(directory)
         if result is None:
             raise InputError(f"{directory}: the cell was trained, but its result is not here")

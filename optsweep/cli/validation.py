@@ -10,14 +10,12 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 
 from optsweep import runs
-from optsweep.cli.composition import CELLS_FOLDER, check, to_config
+from optsweep.cli.composition import check, to_config
 from optsweep.cli.grids import compose_cells
 from optsweep.cli.mistakes import MISTAKES, exit_with
 from optsweep.config import identity
 from optsweep.config.schema import DatasetConfig
 from optsweep.data.files import load_contents
-
-SWEEP_COLUMNS = ("cell", "overrides")
 
 
 class Validate(Callback):
@@ -59,7 +57,7 @@ class Validate(Callback):
 
         from optsweep.cli.progress import sweep_table  # noqa: PLC0415
 
-        folder = Path(config.hydra.sweep.dir) / CELLS_FOLDER
+        folder = Path(config.hydra.sweep.dir) / runs.CELLS_FOLDER
         results = [runs.read_result(folder / row["cell"]) for row in self.grid]
         Console().print("", sweep_table([row["overrides"] for row in self.grid], results))
 
@@ -71,12 +69,12 @@ def _checked_grid(config: DictConfig) -> list[dict[str, str]]:
     for overrides, composed in compose_cells(config):
         cell = to_config(composed)
         name = identity.cell_name(cell)
-        check(cell, sweep_dir / CELLS_FOLDER / name, composed.rerun)
+        check(cell, sweep_dir / runs.CELLS_FOLDER / name, composed.rerun)
         if cell.dataset not in datasets:
             load_contents(cell.dataset)  # missing or corrupt data end a sweep before it starts
             datasets.append(cell.dataset)
-        rows.append(dict(zip(SWEEP_COLUMNS, (name, " ".join(overrides)), strict=True)))
+        rows.append(dict(zip(runs.SWEEP_COLUMNS, (name, " ".join(overrides)), strict=True)))
     folder = sweep_dir / str(config.name)
     folder.mkdir(parents=True, exist_ok=True)
-    runs.write_atomically(folder / "cells.csv", runs.to_csv(SWEEP_COLUMNS, rows))
+    runs.write_atomically(folder / runs.SWEEP_FILE, runs.to_csv(runs.SWEEP_COLUMNS, rows))
     return rows

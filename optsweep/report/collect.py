@@ -15,9 +15,6 @@ from optsweep.config.checks import InputError
 from optsweep.report import settings
 from optsweep.report.study import Study
 
-CELLS_FOLDER = "cells"
-EXPERIMENT_FILE = "cells.csv"
-QUICK_FILE = "quick.json"
 SEED_COLUMNS = (
     "seed",
     "status",
@@ -53,7 +50,7 @@ def collect_runs(folder: Path, on_cell: Callable[[int, int], None] = lambda *_: 
     if not folder.is_dir():
         raise InputError(f"{folder}: there is no such folder")
     members = _read_members(folder)
-    cells_folder = folder / CELLS_FOLDER
+    cells_folder = folder / runs.CELLS_FOLDER
     found = {path.parent.name for path in cells_folder.glob("*/*")}
     names = sorted(found | set(members["cell"]))
     if not names:
@@ -85,7 +82,7 @@ def empty_study(folder: Path) -> Study:
 
 def _read_members(folder: Path) -> pd.DataFrame:
     rows: list[dict[str, Any]] = []
-    for path in sorted(folder.glob(f"*/{EXPERIMENT_FILE}")):
+    for path in sorted(folder.glob(f"*/{runs.SWEEP_FILE}")):
         try:
             listed = pd.read_csv(path, dtype=str, keep_default_na=False)[["cell", "overrides"]]
         except (OSError, ValueError, KeyError) as error:
@@ -179,7 +176,7 @@ def _gradients(path: Path) -> pd.DataFrame:
 
 def _quick(folder: Path) -> dict[str, Any] | None:
     try:
-        said = json.loads((folder / QUICK_FILE).read_text(encoding="utf-8"))
+        said = json.loads((folder / runs.QUICK_FILE).read_text(encoding="utf-8"))
     except FileNotFoundError:
         return None
     except (OSError, ValueError):

@@ -10,9 +10,8 @@ from pathlib import Path
 
 import numpy as np
 
-from optsweep.runs import write_atomically
+from optsweep.runs import MACHINE_FILE, write_atomically
 
-MACHINE_FILE = "machine.json"
 _SIZE = 2048  # large enough that a multiplication spends its time in arithmetic
 _REPEATS = 5
 

@@ -22,7 +22,7 @@ from optsweep.report.questions import Question, assign
 from optsweep.report.study import Study
 from optsweep.report.tables import setting_table, write_tables
 from optsweep.report.wording import count
-from optsweep.runs import write_atomically
+from optsweep.runs import STUDY_FILE, write_atomically
 
 if TYPE_CHECKING:
     from optsweep.report.search_report import SearchSection
@@ -78,7 +78,7 @@ def write_report(
 
 def _searches(runs: Path, figures: Path) -> list[SearchSection]:
     """The sections of all searches; Optuna is loaded only if there is one."""
-    folders = sorted(path.parent for path in runs.glob("*/study.db"))
+    folders = sorted(path.parent for path in runs.glob(f"*/{STUDY_FILE}"))
     if not folders:
         return []
     from optsweep.report.search_report import search_section  # noqa: PLC0415

@@ -21,7 +21,7 @@ from optsweep.report.search_tables import (
 )
 from optsweep.report.searches import Variant, read_search
 from optsweep.report.tables import markdown
-from optsweep.runs import write_atomically
+from optsweep.runs import SUMMARY_FILE, TRIALS_FILE, write_atomically
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,7 @@ def report_search(folder: Path, say: Callable[[str], None] = print) -> None:
     figures.mkdir(exist_ok=True)
     section = search_section(folder, figures)
     table = trials_table(search)
-    write_atomically(folder / "trials.csv", table.to_csv(index=False, lineterminator="\n"))
+    write_atomically(folder / TRIALS_FILE, table.to_csv(index=False, lineterminator="\n"))
     text = f"{section.answer}\n\n{markdown(section.finals)}\n{markdown(section.trials)}"
     write_atomically(folder / "trials.md", text)
     summary = {
@@ -78,7 +78,7 @@ def report_search(folder: Path, say: Callable[[str], None] = print) -> None:
             for final in search.finals
         ],
     }
-    write_atomically(folder / "summary.json", json.dumps(summary, indent=2) + "\n")
+    write_atomically(folder / SUMMARY_FILE, json.dumps(summary, indent=2) + "\n")
     say("")
     for sentence in sentences(search):
         say(sentence)

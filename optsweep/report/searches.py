@@ -13,13 +13,11 @@ from optuna.trial import FrozenTrial, TrialState
 
 from optsweep import runs
 from optsweep.config.checks import InputError
-from optsweep.report.collect import CELLS_FOLDER
 from optsweep.report.settings import in_words
 from optsweep.report.statistics import Interval, bootstrap_interval, paired_differences
 from optsweep.search.space import at_edge
-from optsweep.search.storage import FILE, sqlite_url
+from optsweep.search.storage import sqlite_url
 
-FINALS_FILE = "finals.csv"
 _ENDED = (TrialState.COMPLETE, TrialState.PRUNED)
 
 
@@ -122,7 +120,8 @@ def read_search(folder: Path) -> Search:
         studies = [optuna.load_study(study_name=name, storage=storage) for name in names]
     except Exception as error:  # whatever SQLAlchemy or SQLite find wrong with the file
         reason = str(error).partition("\n")[0]
-        raise InputError(f"{folder / FILE} is not the study of a search ({reason})") from error
+        path = folder / runs.STUDY_FILE
+        raise InputError(f"{path} is not the study of a search ({reason})") from error
     variants = [_variant(study, len(studies) > 1) for study in studies]
     return Search(folder.name, folder, variants, _finals(folder))
 
@@ -152,12 +151,12 @@ def _variant(study: Study, one_of_many: bool) -> Variant:
 
 
 def _finals(folder: Path) -> list[Final]:
-    path = folder / FINALS_FILE
+    path = folder / runs.FINALS_FILE
     if not path.is_file():
         return []
     found = []
     for row in pd.read_csv(path, dtype=str, keep_default_na=False).to_dict("records"):
-        result = runs.read_result(folder.parent / CELLS_FOLDER / row["cell"])
+        result = runs.read_result(folder.parent / runs.CELLS_FOLDER / row["cell"])
         if result is None:
             continue
         seeds = pd.DataFrame(result["per_seed"]).set_index("seed")

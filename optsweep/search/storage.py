@@ -19,8 +19,8 @@ from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 
 from optsweep.config.checks import InputError, as_text
+from optsweep.runs import STUDY_FILE
 
-FILE = "study.db"
 _SETTINGS = "settings"  # user attribute that tells what a study searches
 
 
@@ -44,7 +44,7 @@ def storage_url(given: str | None, folder: Path) -> str:
 
 def sqlite_url(folder: Path) -> str:
     """The URL of the file in a search's folder."""
-    return f"sqlite:///{folder / FILE}"
+    return f"sqlite:///{folder / STUDY_FILE}"
 
 
 def open_study(url: str, name: str, sampler: BaseSampler, settings: Mapping[str, Any]) -> Study:

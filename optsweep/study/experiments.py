@@ -14,11 +14,9 @@ from optsweep import runs
 from optsweep.cli.composition import config_dir
 from optsweep.cli.grids import Cell, Grid, plan_grid
 from optsweep.cli.overrides import options
-from optsweep.cli.validation import SWEEP_COLUMNS
 from optsweep.config.checks import InputError, nearest
 
 QUICK_ROOT = Path("multirun") / "quick"
-QUICK_FILE = "quick.json"  # tells the report that a folder's runs are cut short
 QUICK_NUM_SEEDS = 2
 QUICK_TRAIN_SIZE = 5000  # more than the largest mini-batch, 4096
 QUICK_EPOCHS_DIVISOR = 2  # leaves 5 of 10 epochs, one more than the longest warm-up
@@ -56,8 +54,8 @@ class Experiment:
     def is_done(self) -> bool:
         """Tell whether running it would change nothing."""
         rows = [{"cell": cell.name, "overrides": cell.overrides} for cell in self.grid.cells]
-        path = self.grid.folder / "cells.csv"
-        listed = path.is_file() and path.read_text() == runs.to_csv(SWEEP_COLUMNS, rows)
+        path = self.grid.folder / runs.SWEEP_FILE
+        listed = path.is_file() and path.read_text() == runs.to_csv(runs.SWEEP_COLUMNS, rows)
         return listed and not self.missing()
 
 
@@ -102,4 +100,4 @@ def mark_quick(root: Path, num_seeds: int) -> None:
         "val_size": QUICK_VAL_SIZE,
         "epochs": f"1/{QUICK_EPOCHS_DIVISOR}",
     }
-    runs.write_atomically(root / QUICK_FILE, json.dumps(reduced, indent=2) + "\n")
+    runs.write_atomically(root / runs.QUICK_FILE, json.dumps(reduced, indent=2) + "\n")

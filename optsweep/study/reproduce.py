@@ -13,6 +13,7 @@ from typing import NoReturn
 from rich.console import Console
 from rich.table import Table
 
+from optsweep import runs
 from optsweep.cli import app
 from optsweep.cli.composition import config_dir
 from optsweep.cli.grids import Cell
@@ -78,7 +79,7 @@ def _reproduce(given: argparse.Namespace) -> int:
         )
         if failure := _run(each, clock):
             failures.append(f"{each.name} ({failure})")
-    _report(root, given.out or root / "report", console)
+    _report(root, given.out or root / runs.REPORT_FOLDER, console)
     if failures:
         print(f"optsweep: error: failed: {', '.join(failures)}", file=sys.stderr)
     return 1 if failures else 0

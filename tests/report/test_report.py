@@ -16,11 +16,12 @@ from optsweep.config.checks import InputError
 from optsweep.report.answers import answer
 from optsweep.report.claims import judge_claims, load_claims
 from optsweep.report.collect import collect_runs
-from optsweep.report.machine import MACHINE_FILE, matmul_peak, measure_machine
+from optsweep.report.machine import matmul_peak, measure_machine
 from optsweep.report.questions import load_questions
 from optsweep.report.report import write_report
 from optsweep.report.summary import best_per_optimizer, warnings
 from optsweep.report.tables import setting_table
+from optsweep.runs import MACHINE_FILE
 
 SCRIPT = Path(__file__).resolve().parents[2] / "scripts" / "aggregate.py"
 HOSTILE = "<script>alert(1)</script>"
