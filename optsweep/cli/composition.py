@@ -16,12 +16,11 @@ from optsweep.cli.overrides import rewrite
 from optsweep.config import identity
 from optsweep.config.checks import InputError
 from optsweep.config.schema import Config
+from optsweep.config.targets import allow_targets
 
 if TYPE_CHECKING:
     from optsweep.training.plan import Plan
 
-# Keys that say what to do, not what to train.
-_CONTROL_KEYS = ("hydra", "rerun", "name")
 _plans: dict[str, Plan] = {}
 
 
@@ -53,9 +52,10 @@ def to_config(composed: DictConfig) -> Config:
     """
     if not isinstance(composed.rerun, bool):
         raise InputError(f"rerun={composed.rerun}: expected true or false")
+    allow_targets(composed.allow_targets)
     values: dict[str, Any] = {}
     for key, node in composed.items():
-        if key not in _CONTROL_KEYS:
+        if key not in identity.CONTROL_KEYS:
             plain = (
                 OmegaConf.to_container(node, resolve=True) if OmegaConf.is_config(node) else node
             )

@@ -26,7 +26,7 @@ VALUE_KEYS = {
     "momentum": "optimizer.momentum",
     "weight_decay": "optimizer.weight_decay",
 }
-_GROUPS_OF_PATHS = ("optimizer",)
+_GROUPS_OF_PATHS = ("model", "optimizer")
 _GROUPS_OF_SWEEPS = ("experiment", "search")
 
 

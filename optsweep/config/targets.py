@@ -33,6 +33,7 @@ _MODULES = {
     "scheduler": ("optsweep.optim.schedules", "torch.optim.lr_scheduler"),
     "init": ("optsweep.models.initializers",),
     "dataset": ("optsweep.data.sources",),
+    "hydra.sweeper.sampler": ("optuna.samplers", "hydra_plugins.hydra_optuna_sweeper"),
 }
 _WANTED = {
     "model": "a torch.nn.Module of torch, torchvision or optsweep.models",
@@ -40,8 +41,9 @@ _WANTED = {
     "scheduler": "a torch.optim.lr_scheduler or a function of optsweep.optim.schedules",
     "init": "a function of optsweep.models.initializers",
     "dataset": "a function of optsweep.data.sources",
+    "hydra.sweeper.sampler": "a sampler of optuna.samplers",
 }
-_SHIPPED = ("optsweep", "torch", "torchvision")
+_SHIPPED = ("optsweep", "torch", "torchvision", "optuna")
 _allowed: tuple[str, ...] = ()  # packages that the user trusts, in this process
 
 
@@ -55,7 +57,7 @@ def locate(place: str, path: str) -> Any:
     """Find what `path` names, if `place` takes it. Nothing is called.
 
     Args:
-        place: `model`, `optimizer`, `scheduler`, `init` or `dataset`.
+        place: A section, such as `optimizer`, or `hydra.sweeper.sampler`.
         path: Dotted path.
 
     Raises:
@@ -140,10 +142,19 @@ def _is_network(found: Any) -> bool:
     return _is_in(found.__module__, _allowed) and _is_public_function(found)
 
 
+def _is_sampler(found: Any) -> bool:
+    from optuna.samplers import BaseSampler  # noqa: PLC0415
+
+    if inspect.isclass(found):
+        return issubclass(found, BaseSampler)
+    return found.__name__.startswith("create_nsga")  # the plugin's, for two of Optuna's classes
+
+
 _KINDS: dict[str, Callable[[Any], bool]] = {
     "model": _is_network,
     "optimizer": _is_optimizer,
     "scheduler": _is_schedule,
     "init": _is_public_function,
     "dataset": _is_public_function,
+    "hydra.sweeper.sampler": _is_sampler,
 }
