@@ -12,12 +12,8 @@ from optsweep.config.schema import Config
 MAX_LABEL_LENGTH = 80
 _MAX_DIGITS = 9  # a search proposes values of seventeen; the hash tells these apart
 
-# Keys that say where the data come from or how fast the work goes, not what comes out.
-# The data's identity is in dataset.sha256.
-_IRRELEVANT = {
-    "dataset": ("root", "torchvision_class", "debian_package", "debian_folder"),
-    "trainer": ("num_threads",),
-}
+# Keys that say how fast the work goes, not what comes out.
+_IRRELEVANT = {"trainer": ("num_threads",)}
 # What a module was called when the first cells were named: that code moves to another room does
 # not change what a cell is.
 _FORMER_MODULES = {
@@ -38,6 +34,7 @@ _UNREMARKABLE = {
 def config_hash(config: Config) -> str:
     """Ten hexadecimal digits of the SHA-256 of everything that decides the result."""
     values = config.to_mapping()
+    values["dataset"] = config.dataset.deciding_values()
     for group, keys in _IRRELEVANT.items():
         for key in keys:
             del values[group][key]
