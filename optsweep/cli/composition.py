@@ -62,7 +62,7 @@ def to_config(composed: DictConfig) -> Config:
             )
             values[str(key)] = plain
     if needs_looking_at(values["dataset"]):
-        from optsweep.data.arrays import complete  # noqa: PLC0415 (NumPy, which others do without)
+        from optsweep.data.arrays import complete  # noqa: PLC0415 (NumPy, which most starts spare)
 
         values["dataset"] = complete(values["dataset"])
     return Config.from_mapping(values)

@@ -15,7 +15,6 @@ from optsweep.cli.grids import compose_cells
 from optsweep.cli.mistakes import MISTAKES, exit_with
 from optsweep.config import identity
 from optsweep.config.dataset import DatasetConfig
-from optsweep.data.arrays import load_arrays
 
 
 class Validate(Callback):
@@ -63,6 +62,8 @@ class Validate(Callback):
 
 
 def _checked_grid(config: DictConfig) -> list[dict[str, str]]:
+    from optsweep.data.arrays import load_arrays  # noqa: PLC0415 (NumPy, which most starts spare)
+
     sweep_dir = Path(config.hydra.sweep.dir)
     rows = []
     datasets: list[DatasetConfig] = []

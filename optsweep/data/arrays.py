@@ -108,13 +108,12 @@ def canonical(name: str, given: Any) -> Arrays:
         raise InputError(f"dataset {name}: not four arrays of numbers ({error})") from error
     train = _examples(f"dataset {name}: train", raw.train_images, raw.train_labels)
     test = _examples(f"dataset {name}: test", raw.test_images, raw.test_labels)
-    for what, of_train, of_test in (
-        ("of shape", raw.train_images.shape[1:], raw.test_images.shape[1:]),
-        ("as", raw.train_images.dtype, raw.test_images.dtype),
-    ):
+    for what in ("shape", "dtype"):
+        of_train, of_test = getattr(train[0][0], what), getattr(test[0][0], what)
         if of_train != of_test:
             raise InputError(
-                f"dataset {name}: train_images are {what} {of_train}, test_images {what} {of_test}"
+                f"dataset {name}: the {what} of each of train_images is {of_train}, of "
+                f"test_images {of_test}: expected the same"
             )
     return Arrays(*train, *test)
 
