@@ -18,7 +18,8 @@ from optsweep.cli import composition
 from optsweep.config.schema import Config
 from optsweep.data.arrays import Arrays
 from optsweep.data.files import FILES
-from optsweep.training.cell import plan_cell, train_cell
+from optsweep.training.cell import train_cell
+from optsweep.training.plan import plan_cell
 
 TESTS = Path(__file__).resolve().parent
 SEARCH_PATH = f"hydra.searchpath=[file://{TESTS / 'conf'}]"

@@ -17,7 +17,6 @@ _IDX_ARGUMENTS: dict[str, Any] = {
     "sha256": {},
     "gz_sha256": {},
 }
-_IDX_PLACES = ("torchvision_class", "debian_package", "debian_folder")
 _IDX_SHAPE = (1, 28, 28)
 
 
@@ -81,18 +80,18 @@ class DatasetConfig:
             "val_seed": self.val_seed,
             "train_size": self.train_size,
         }
-        if self.input_shape == _IDX_SHAPE and self.checksum is None:
-            del values["input_shape"]
         if self.checksum is None:
             del values["checksum"]
+            if self.input_shape == _IDX_SHAPE:
+                del values["input_shape"]
         return values
 
     def deciding_values(self) -> dict[str, Any]:
-        """Of `to_mapping`, what decides the result: what the data hold, not where they are.
+        """Of `to_mapping`, what the data hold and what is done with them.
 
-        Where the checksum of the arrays is known, no argument of their source matters.
+        Where the checksum of the arrays is known, it does not matter which source they came from.
         """
-        idle = {"root", *(_IDX_PLACES if self.checksum is None else self.source)}
+        idle = () if self.checksum is None else self.source
         return {key: value for key, value in self.to_mapping().items() if key not in idle}
 
 
