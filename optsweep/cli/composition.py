@@ -15,6 +15,7 @@ from optsweep import runs
 from optsweep.cli.overrides import rewrite
 from optsweep.config import identity
 from optsweep.config.checks import InputError
+from optsweep.config.dataset import needs_looking_at
 from optsweep.config.schema import Config
 from optsweep.config.targets import allow_targets
 
@@ -60,6 +61,10 @@ def to_config(composed: DictConfig) -> Config:
                 OmegaConf.to_container(node, resolve=True) if OmegaConf.is_config(node) else node
             )
             values[str(key)] = plain
+    if needs_looking_at(values["dataset"]):
+        from optsweep.data.arrays import complete  # noqa: PLC0415 (NumPy, which most starts spare)
+
+        values["dataset"] = complete(values["dataset"])
     return Config.from_mapping(values)
 
 

@@ -46,7 +46,7 @@ def deciding_values(config: Config) -> dict[str, Any]:
     Its form is that in which the first cells were hashed: what is added later stands in it only
     where it is used.
     """
-    values = config.to_mapping()
+    values = config.to_mapping() | {"dataset": config.dataset.deciding_values()}
     for key in IRRELEVANT_KEYS:
         group, _, name = key.partition(".")
         values[group].pop(name, None)

@@ -309,6 +309,8 @@ def _target(group: str, values: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _plain(value: Any) -> Any:
+    if isinstance(value, DatasetConfig):
+        return value.to_mapping()
     if isinstance(value, ModuleConfig):
         return {"_target_": value.target, **_plain(value.settings)}
     if dataclasses.is_dataclass(value):

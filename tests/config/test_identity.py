@@ -10,13 +10,7 @@ from optsweep.config.identity import MAX_LABEL_LENGTH, cell_name, config_hash, l
 from optsweep.config.schema import Config, DatasetConfig, MLPConfig
 
 # Where the data come from and how fast the work goes.
-IRRELEVANT = {
-    "dataset.root",
-    "dataset.torchvision_class",
-    "dataset.debian_package",
-    "dataset.debian_folder",
-    "trainer.num_threads",
-}
+IRRELEVANT = {"dataset.root", "trainer.num_threads"}
 
 
 def other(value):
