@@ -103,12 +103,14 @@ def npz(path: str) -> Arrays:
         InputError: If it cannot be read or lacks an array. Pickled objects are not loaded.
     """
     try:
-        with np.load(expanduser(path), allow_pickle=False) as file:
-            there = list(getattr(file, "files", ()))
+        # Opened here, for NumPy leaves a file open that it fails to read.
+        with open(expanduser(path), "rb") as file:
+            arrays = np.load(file, allow_pickle=False)
+            there = getattr(arrays, "files", ["one array, and no names"])
             if missing := [name for name in Arrays._fields if name not in there]:
-                hint = nearest(missing[0], there) if there else f"expected {missing}"
+                hint = nearest(missing[0], there)
                 raise InputError(f"{path}: there is no array {missing[0]}; {hint}")
-            return Arrays(*(file[name] for name in Arrays._fields))
+            return Arrays(*(arrays[name] for name in Arrays._fields))
     except InputError:
         raise
     except FileNotFoundError as error:

@@ -1,17 +1,18 @@
 """Arrays of any source in one form, known by their content; what cannot be used in one line."""
 
+import importlib
 import os
 import subprocess
 import sys
-from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from optsweep.config.checks import InputError
+from optsweep.config.dataset import dataset_config
 from optsweep.config.identity import cell_name, config_hash
+from optsweep.config.targets import allow_targets
 from optsweep.data import arrays as data_arrays
-from optsweep.data import sources
 from optsweep.data.arrays import Arrays, canonical, checksum, complete, load_arrays
 
 KINDS = ("grey", "standardised", "vectors", "colour")
@@ -174,7 +175,10 @@ def test_checksum_of_the_same_arrays_is_the_same_for_ever(example_arrays):
     # Written down, for finished cells are found by it.
     found = checksum(canonical("some", arrays_of(2, 3)))
     assert found == "0c214659a6169be2a45fc01fdde672962abc72233976dd777a44e6573ca95da2"
-    assert checksum(canonical("some", example_arrays("colour"))) == "397466fe1818aaac224b566f1d4437f016f19cc8d0a1292a14aa950ad700bfe5"
+    assert (
+        checksum(canonical("some", example_arrays("colour")))
+        == "397466fe1818aaac224b566f1d4437f016f19cc8d0a1292a14aa950ad700bfe5"
+    )
 
 
 # --- facts
@@ -265,89 +269,98 @@ def test_what_is_done_with_the_data_is_in_the_hash(compose, tmp_path, override):
 
 # --- calls
 
+PACKAGE = """
+import json, sys
+import numpy as np
+
+calls = []
+generator = np.random.default_rng(0)
+
+
+def load(root, noise, *, name="x", scale=2.0):
+    calls.append((root, noise, name, scale))
+    if noise < 0:
+        raise ValueError(f"noise={noise}: too little\\nfor this")
+    if noise > 1:
+        open("/nowhere")
+    images = generator.random((6, 3), np.float32)
+    labels = np.arange(6) % 3
+    return images[:4], labels[:4], images[4:], labels[4:]
+
+
+def load_nothing():
+    return None
+"""
+
 
 @pytest.fixture
-def calls(monkeypatch):
-    """The paths that `npz` was called with."""
-    paths = []
-
-    def npz(path):
-        paths.append(path)
-        return original(path)
-
-    original = sources.npz
-    monkeypatch.setattr(data_arrays, "locate", lambda place, path: npz)
-    return paths
+def package(tmp_path, monkeypatch):
+    """A package of the user's, which may be named."""
+    name = f"mypackage_{tmp_path.name}"  # modules stay, so each test has its own
+    (tmp_path / f"{name}.py").write_text(PACKAGE)
+    monkeypatch.syspath_prepend(tmp_path)
+    allow_targets([name])
+    yield importlib.import_module(name)
+    allow_targets([])
 
 
-def test_data_are_loaded_once_to_know_and_to_train_on_them(compose, tmp_path, calls):
-    path = save(tmp_path / "a.npz", arrays_of(3))
-    configs = [config_of(compose, path, f"seed={seed}") for seed in range(3)]
-    arrays = [load_arrays(config.dataset) for config in configs]
-    assert calls == [str(path)]
-    assert arrays[0] is arrays[1] is arrays[2]
+def own_values(package, function="load", **arguments):
+    return {"_target_": f"{package.__name__}.{function}", "name": "mine", "root": "/r"} | arguments
 
 
-def test_only_one_dataset_is_kept(compose, tmp_path, calls):
-    paths = [save(tmp_path / f"{n}.npz", arrays_of(n)) for n in (3, 4)]
-    configs = [config_of(compose, path) for path in (*paths, *paths)]
-    assert calls == [str(path) for path in paths]  # their facts are known
-    assert load_arrays(configs[0].dataset).train_images.shape == (4, 3)
-    assert len(calls) == 3
-
-
-def test_a_function_of_the_user_gets_the_arguments_that_it_asks_for(tmp_path, monkeypatch):
-    asked = []
-
-    def load(root, noise, *, name="x", scale=2.0):
-        asked.append((root, noise, name, scale))
-        return tuple(arrays_of(3))
-
-    monkeypatch.setattr(data_arrays, "locate", lambda place, path: load)
-    values = {"_target_": "mypackage.load", "name": "mine", "root": str(tmp_path), "noise": 0.5}
-    facts = complete(values | {"val_size": 1, "scale": None})
-    assert asked == [(str(tmp_path), 0.5, "mine", 2.0)]
+def test_a_function_of_the_user_gets_the_arguments_that_it_asks_for(package):
+    facts = complete(own_values(package, noise=0.5, val_size=1, scale=None))
+    assert package.calls == [("/r", 0.5, "mine", 2.0)]
     assert facts["input_shape"] == [3]
+    assert (facts["num_train"], facts["num_test"], facts["num_classes"]) == (4, 2, 3)
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({}, r"dataset\.noise is not given, and mypackage\.load needs it"),
+        ({}, r"dataset\.noise is not given, and mypackage_\w+\.load needs it"),
         ({"noise": 1, "nose": 2}, r"there is no key dataset\.nose; did you mean noise\?"),
-        ({"noise": -1}, r"dataset mine: mypackage\.load: noise=-1: too little"),
-        ({"noise": 0}, r"dataset mine: mypackage\.load: .*No such file.*nowhere"),
+        ({"noise": -1}, r"dataset mine: mypackage_\w+\.load: noise=-1: too little"),
+        ({"noise": 2}, r"dataset mine: mypackage_\w+\.load: .*No such file.*nowhere"),
+        ({"function": "load_nothing"}, r"dataset mine: expected four arrays, train_images, "),
+        ({"function": "loud"}, r"dataset\._target_=mypackage_\w+\.loud: there is no such object"),
+        ({"function": "json.load"}, r"dataset\._target_=.*json\.load: expected a function of"),
     ],
 )
-def test_mistake_with_a_function_of_the_user_is_told_in_one_line(monkeypatch, arguments, message):
-    def load(noise):
-        if noise:
-            raise ValueError(f"noise={noise}: too little\nfor this")
-        return np.load("/nowhere")
-
-    monkeypatch.setattr(data_arrays, "locate", lambda place, path: load)
+def test_mistake_with_a_function_of_the_user_is_told_in_one_line(package, arguments, message):
     with pytest.raises(InputError, match=message) as raised:
-        complete({"_target_": "mypackage.load", "name": "mine", **arguments})
+        complete(own_values(package, **arguments))
     assert "\n" not in str(raised.value)
 
 
-def test_random_data_are_not_taken_for_what_was_looked_at(monkeypatch):
-    generator = np.random.default_rng(0)
+def test_a_function_of_nobody_is_refused():
+    with pytest.raises(InputError, match=r"dataset\._target_=os\.system: expected a func"):
+        complete({"_target_": "os.system", "command": "true"})
 
-    def load(seed):
-        return arrays_of(3)._replace(train_images=generator.integers(0, 9, (4, 3), np.uint8))
 
-    monkeypatch.setattr(data_arrays, "locate", lambda place, path: load)
-    from optsweep.config.dataset import dataset_config
+def test_data_are_loaded_once_to_know_and_to_train_on_them(package):
+    configs = [dataset_config(complete(own_values(package, noise=0.5))) for _ in range(3)]
+    arrays = [load_arrays(config) for config in configs]
+    assert len(package.calls) == 1
+    assert arrays[0] is arrays[1] is arrays[2]
 
+
+def test_only_the_arrays_of_one_dataset_are_kept(npz_config):
+    configs = [npz_config(kind, "batch_size=7", "seed=1") for kind in ("grey", "vectors")]
+    first = load_arrays(configs[0].dataset)
+    assert load_arrays(configs[0].dataset) is first
+    load_arrays(configs[1].dataset)
+    assert load_arrays(configs[0].dataset) is not first
+
+
+def test_random_data_are_not_taken_for_those_that_were_looked_at(package):
     first, second = (
-        dataset_config(complete({"_target_": "mypackage.load", "name": "mine", "seed": seed}))
-        for seed in (1, 2)
+        dataset_config(complete(own_values(package, noise=noise))) for noise in (0.1, 0.2)
     )
     assert first.checksum != second.checksum
     load_arrays(second)  # is still there
     with pytest.raises(InputError, match=r"dataset\.checksum=.*: found .* in the data"):
-        load_arrays(replace(first))
+        load_arrays(first)
 
 
 def test_torch_is_not_imported(npz_file):
