@@ -39,12 +39,20 @@ _DEFAULT_SCHEDULER: dict[str, Any] = {
 
 
 @dataclass(frozen=True)
-class ModelConfig:
+class MLPConfig:
     """A multilayer perceptron; `layernorm_position` counts hidden layers from 1."""
 
     hidden_sizes: tuple[int, ...] = _WIDTHS[:2]
     layernorm_position: tuple[int, ...] = ()
     layernorm_placement: str = "after"
+
+
+@dataclass(frozen=True)
+class ModuleConfig:
+    """Any other network: the dotted path of a `torch.nn.Module` and its constructor's arguments."""
+
+    target: str
+    settings: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -79,7 +87,7 @@ class Config:
     init: Mapping[str, Any] = field(default_factory=lambda: {"_target_": _DEFAULT_INIT})
     optimizer: Mapping[str, Any] = field(default_factory=lambda: dict(_DEFAULT_OPTIMIZER))
     scheduler: Mapping[str, Any] = field(default_factory=lambda: dict(_DEFAULT_SCHEDULER))
-    model: ModelConfig = ModelConfig()
+    model: MLPConfig = MLPConfig()
     trainer: TrainerConfig = TrainerConfig()
     record: RecordConfig = RecordConfig()
     stopping: StoppingConfig = field(default_factory=StoppingConfig)
@@ -135,8 +143,8 @@ def hidden_sizes_of(depth: int) -> tuple[int, ...]:
     return (_WIDTHS + (_WIDTHS[-1],) * depth)[:depth]
 
 
-def _model(values: Mapping[str, Any]) -> ModelConfig:
-    known_keys("model.", values, [*ModelConfig.__dataclass_fields__, "depth"])
+def _model(values: Mapping[str, Any]) -> MLPConfig:
+    known_keys("model.", values, [*MLPConfig.__dataclass_fields__, "depth"])
     sizes = values.get("hidden_sizes")
     if sizes is None:
         sizes = hidden_sizes_of(integer("depth", values.get("depth", 2), 1, MAX_DEPTH))
@@ -164,7 +172,7 @@ def _model(values: Mapping[str, Any]) -> ModelConfig:
             )
     placement = values.get("layernorm_placement", "after")
     choice("model.layernorm_placement", placement, ["before", "after"])
-    return ModelConfig(
+    return MLPConfig(
         hidden_sizes=sizes,
         layernorm_position=tuple(sorted(set(position))),
         layernorm_placement=placement if position else "after",

@@ -11,7 +11,7 @@ from optsweep.config.checks import InputError
 from optsweep.config.schema import (
     Config,
     DatasetConfig,
-    ModelConfig,
+    MLPConfig,
     TrainerConfig,
     hidden_sizes_of,
 )
@@ -41,7 +41,7 @@ def test_nothing_given_is_the_default():
 def test_default_is_the_report_s_cell():
     config = Config()
     assert (config.dataset.num_train, config.dataset.num_test) == (60_000, 10_000)
-    assert config.model == ModelConfig((128, 56), (), "after")
+    assert config.model == MLPConfig((128, 56), (), "after")
     assert (config.optimizer["_target_"], config.optimizer["lr"]) == ("torch.optim.SGD", 0.1)
     assert (config.trainer.batch_size, config.trainer.epochs) == (256, 10)
     assert config.trainer.precision == "float32"

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from optsweep.config.identity import MAX_LABEL_LENGTH, cell_name, config_hash, label
-from optsweep.config.schema import Config, DatasetConfig, ModelConfig
+from optsweep.config.schema import Config, DatasetConfig, MLPConfig
 
 # Where the data come from and how fast the work goes.
 IRRELEVANT = {
@@ -140,7 +140,7 @@ LONGEST = Config(
     init={"_target_": "optsweep.models.initializers.orthogonal"},
     optimizer={"_target_": "torch.optim.Adam", "lr": 1 / 3, "betas": [1 / 3, 1 / 7]},
     scheduler={"_target_": "torch.optim.lr_scheduler.CosineAnnealingLR", "interval": "step"},
-    model=ModelConfig(tuple(10 * [1024]), tuple(range(1, 11)), "before"),
+    model=MLPConfig(tuple(10 * [1024]), tuple(range(1, 11)), "before"),
     seed=2**31 - 1,
     num_seeds=1000,
 )

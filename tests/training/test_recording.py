@@ -12,7 +12,7 @@ from torch import nn
 from torch.nn import functional
 
 from optsweep import runs
-from optsweep.config.schema import ModelConfig, RecordConfig
+from optsweep.config.schema import MLPConfig, RecordConfig
 from optsweep.data.tensors import Split
 from optsweep.models.initializers import default
 from optsweep.models.mlp import StackedMLP
@@ -33,7 +33,7 @@ def train() -> Split:
 
 
 def stack(seeds=SEEDS, **settings) -> StackedMLP:
-    config = ModelConfig(hidden_sizes=HIDDEN_SIZES, **settings)
+    config = MLPConfig(hidden_sizes=HIDDEN_SIZES, **settings)
     return StackedMLP(config, seeds, default, 784, 10, torch.device("cpu"), torch.float64)
 
 
