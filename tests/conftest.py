@@ -14,7 +14,8 @@ import torch
 import optsweep.training.cell
 from optsweep.cli import composition
 from optsweep.config.schema import Config
-from optsweep.training.cell import plan_cell, train_cell
+from optsweep.training.cell import train_cell
+from optsweep.training.plan import plan_cell
 
 TESTS = Path(__file__).resolve().parent
 SEARCH_PATH = f"hydra.searchpath=[file://{TESTS / 'conf'}]"

@@ -124,7 +124,7 @@ def _train_cell(console: Console, config: Config) -> Record:
     for warning in plan.warnings:
         print(f"optsweep: warning: {warning}", file=sys.stderr)
     seeds = f"{config.num_seeds} seed{'s' if config.num_seeds > 1 else ''}"
-    about = f"{seeds}, engine: {plan.engine}, device: {plan.device}"
+    about = f"{seeds}, engine: {plan.engine}, device: {plan.work.device}"
     console.print(f"{identity.label(config)}: {about}")
     with EpochDisplay(console, config.trainer.epochs) as display:
         return train_cell(plan, display)

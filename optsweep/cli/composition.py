@@ -18,7 +18,7 @@ from optsweep.config.checks import InputError
 from optsweep.config.schema import Config
 
 if TYPE_CHECKING:
-    from optsweep.training.cell import Plan
+    from optsweep.training.plan import Plan
 
 # Keys that say what to do, not what to train.
 _CONTROL_KEYS = ("hydra", "rerun", "name")
@@ -90,7 +90,7 @@ def _planner() -> Callable[[Config], Plan]:
     """
     gc.disable()
     try:
-        from optsweep.training.cell import plan_cell  # noqa: PLC0415
+        from optsweep.training.plan import plan_cell  # noqa: PLC0415
     finally:
         gc.freeze()
         gc.enable()

@@ -29,6 +29,11 @@ class DatasetConfig:
     train_size: int | None = None  # None: all that are not held out
 
     @property
+    def input_shape(self) -> tuple[int, ...]:
+        """Axes of an example."""
+        return (1, 28, 28)
+
+    @property
     def num_train_examples(self) -> int:
         """Training examples of an epoch."""
         return self.train_size or self.num_train - self.val_size

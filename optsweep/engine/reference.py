@@ -8,13 +8,34 @@ from torch import Tensor
 from torch.nn import functional
 
 from optsweep.data.tensors import Split
-from optsweep.engine import Scores
+from optsweep.engine import Scores, Work
 from optsweep.models import Stack
-from optsweep.optim.optimizers import StackOptimizer
+from optsweep.optim.stacks import StackOptimizer
 
 # Values of one pass without gradients, were it to keep those of all layers: bounds its memory
 # to 80 MB in float32. The report's network with ten seeds takes 10,000 images at once.
 _EVALUATION_VALUES = 20_000_000
+
+
+def supports(work: Work) -> str:
+    """Any work can be done here."""
+    del work
+    return ""
+
+
+def seconds_per_epoch(work: Work) -> float:
+    """Roughly."""
+    return 1.0
+
+
+def prepare() -> None:
+    """Nothing has to be imported."""
+
+
+def build(work: Work, stack: Stack, train: Split) -> ReferenceEngine:
+    """The engine around a stack and its training split."""
+    optimizer = work.optimizer.build(stack.named_parameters())
+    return ReferenceEngine(stack, optimizer, train, work.batch_size)
 
 
 class ReferenceEngine:

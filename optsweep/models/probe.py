@@ -56,7 +56,7 @@ def probe(name: str, network: nn.Module, input_shape: Sequence[int], num_classes
         num_activations = _tried(name, plain, images, num_classes)
         is_random = not torch.equal(torch.get_rng_state(), rng_state)
         torch.set_rng_state(rng_state)
-        functional_call(network.train(), buffers, (images,))
+        functional_call(network.train(), (buffers,), (images,))
         for key, buffer in plain.named_buffers():
             if not torch.equal(buffer, buffers[key]):
                 raise InputError(f"model {name} replaces its buffer {key}; change it in place")

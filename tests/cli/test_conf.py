@@ -7,7 +7,7 @@ import pytest
 from optsweep.cli.composition import config_dir
 from optsweep.cli.overrides import options
 from optsweep.data.files import FILES
-from optsweep.training.cell import plan_cell
+from optsweep.training.plan import plan_cell
 
 GROUPS = (
     "dataset",
@@ -70,8 +70,8 @@ OPTIMIZERS = {
     "adagrad": ("torch.optim.Adagrad", {"weight_decay": 0.0}),
     "nadam": ("torch.optim.NAdam", {**ADAM, "lr": 2e-3}),
     "radam": ("torch.optim.RAdam", ADAM),
-    "lars": ("optsweep.optim.optimizers.LARS", {"momentum": 0.9, "weight_decay": 0.0}),
-    "lamb": ("optsweep.optim.optimizers.LAMB", {"betas": [0.9, 0.999], "weight_decay": 0.0}),
+    "lars": ("optsweep.optim.layerwise.LARS", {"momentum": 0.9, "weight_decay": 0.0}),
+    "lamb": ("optsweep.optim.layerwise.LAMB", {"betas": [0.9, 0.999], "weight_decay": 0.0}),
 }
 
 

@@ -158,8 +158,8 @@ def of_option_file(name: str) -> Callable[[nn.Module], Optimizer]:
     settings = yaml.safe_load((config_dir() / "optimizer" / f"{name}.yaml").read_text())
     target = settings.pop("_target_")
     ours = {
-        "optsweep.optim.optimizers.LARS": PlainLARS,
-        "optsweep.optim.optimizers.LAMB": PlainLAMB,
+        "optsweep.optim.layerwise.LARS": PlainLARS,
+        "optsweep.optim.layerwise.LAMB": PlainLAMB,
     }
     return of_all(ours.get(target) or pkgutil.resolve_name(target), **settings)
 
