@@ -7,9 +7,7 @@ from typing import NamedTuple
 import numpy as np
 
 from optsweep.config.schema import DatasetConfig
-from optsweep.data.files import FILES, load_contents
-
-_IMAGES_HEADER, _LABELS_HEADER = 16, 8  # bytes before the data in an IDX file
+from optsweep.data.arrays import load_arrays
 
 
 class Images(NamedTuple):
@@ -36,10 +34,6 @@ def load_images(config: DatasetConfig) -> Images:
     Raises:
         InputError: If the data are missing or corrupt.
     """
-    contents = load_contents(config)
-    raw = np.frombuffer(contents[FILES[0]], np.uint8, offset=_IMAGES_HEADER)
-    labels = np.frombuffer(contents[FILES[1]], np.uint8, offset=_LABELS_HEADER)
-    pixels = raw.reshape(config.num_train, -1) / np.float32(255)
-    return Images(
-        pixels.astype(np.float32, copy=False), labels.astype(np.int64), config.num_classes
-    )
+    arrays = load_arrays(config)
+    pixels = arrays.train_images.reshape(config.num_train, -1) / np.float32(255)
+    return Images(pixels.astype(np.float32, copy=False), arrays.train_labels, config.num_classes)

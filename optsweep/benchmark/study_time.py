@@ -15,7 +15,7 @@ import yaml
 from optsweep import runs
 from optsweep.benchmark.process import WorkerError
 from optsweep.cli.composition import config_dir
-from optsweep.config.schema import Config
+from optsweep.config.schema import Config, MLPConfig
 from optsweep.report.timing import flops_per_example
 
 _SCRIPTS = Path(__file__).resolve().parent.parent.parent / "scripts"
@@ -35,6 +35,7 @@ def of_cells(root: Path) -> dict[str, Any] | None:
         assert result is not None, path
         config_file = path.parent / runs.CONFIG_FILE
         config = Config.from_mapping(yaml.safe_load(config_file.read_text(encoding="utf-8")))
+        assert isinstance(config.model, MLPConfig)
         epochs = sum(seed["epochs"] for seed in result["per_seed"])
         examples = epochs * config.dataset.num_train_examples
         total["num_cells"] += 1

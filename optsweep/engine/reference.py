@@ -8,13 +8,33 @@ from torch import Tensor
 from torch.nn import functional
 
 from optsweep.data.tensors import Split
-from optsweep.engine import Scores
+from optsweep.engine import Scores, Work
 from optsweep.models.mlp import StackedMLP
-from optsweep.optim.optimizers import StackOptimizer
+from optsweep.optim.stacks import StackOptimizer
 
 # Examples times seeds of one forward pass without gradients: bounds its memory to about
 # 50 MB for the widest hidden layer of the report.
 _EVALUATION_ROWS = 100_000
+
+
+def supports(work: Work) -> str:
+    """Everything."""
+    return ""
+
+
+def seconds_per_epoch(work: Work) -> float:
+    """Roughly."""
+    return 1.0
+
+
+def prepare() -> None:
+    """Nothing has to be imported."""
+
+
+def build(work: Work, stack: StackedMLP, train: Split) -> ReferenceEngine:
+    """The engine around a stack and its training split."""
+    optimizer = work.optimizer.build(stack.named_parameters())
+    return ReferenceEngine(stack, optimizer, train, work.batch_size)
 
 
 class ReferenceEngine:

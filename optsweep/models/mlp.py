@@ -8,7 +8,7 @@ import torch
 from torch import Generator, Tensor
 from torch.nn import functional
 
-from optsweep.config.schema import ModelConfig
+from optsweep.config.schema import MLPConfig
 from optsweep.models.initializers import default, generator_of
 
 Initializer = Callable[[Tensor, Tensor, Generator], None]
@@ -25,7 +25,7 @@ class StackedMLP:
 
     def __init__(
         self,
-        config: ModelConfig,
+        config: MLPConfig,
         seeds: Sequence[int],
         initializer: Initializer,
         num_inputs: int,

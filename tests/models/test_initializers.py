@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from optsweep.config.schema import ModelConfig
+from optsweep.config.schema import MLPConfig
 from optsweep.models import initializers
 from optsweep.models.initializers import (
     default,
@@ -132,14 +132,14 @@ class TestDraws:
         assert abs(correlation) < STANDARD_ERRORS / math.sqrt(N)
 
     def test_layers_of_a_network_differ(self, initializer):
-        config = ModelConfig(hidden_sizes=(64, 64, 64))
+        config = MLPConfig(hidden_sizes=(64, 64, 64))
         stack = StackedMLP(config, [0], initializer, 64, 10, torch.device("cpu"))
         assert not torch.equal(stack.weights[0], stack.weights[1])
         assert not torch.equal(stack.weights[1], stack.weights[2])
 
     def test_a_seed_does_not_depend_on_its_stack(self, initializer):
         def parameters(seeds):
-            config = ModelConfig(hidden_sizes=(20, 10))
+            config = MLPConfig(hidden_sizes=(20, 10))
             stack = StackedMLP(config, seeds, initializer, 30, 5, torch.device("cpu"))
             return [stack.detach() for _, stack in stack.named_parameters()]
 

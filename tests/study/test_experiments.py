@@ -17,7 +17,7 @@ from optsweep.cli.composition import config_dir, to_config
 from optsweep.cli.overrides import options, rewrite
 from optsweep.config import identity
 from optsweep.study.experiments import plan_experiment
-from optsweep.training.cell import plan_cell
+from optsweep.training.plan import plan_cell
 
 EXPERIMENTS = options("experiment", config_dir())
 planned = functools.cache(plan_experiment)  # composing takes Hydra long

@@ -12,12 +12,13 @@ from torch import nn
 from torch.nn import functional
 
 from optsweep import runs
-from optsweep.config.schema import ModelConfig, RecordConfig
+from optsweep.config.schema import MLPConfig, RecordConfig
 from optsweep.data.tensors import Split
 from optsweep.models.initializers import default
 from optsweep.models.mlp import StackedMLP
 from optsweep.training import recording
-from optsweep.training.cell import plan_cell, train_cell
+from optsweep.training.cell import train_cell
+from optsweep.training.plan import plan_cell
 from optsweep.training.recording import REPORT_COLUMNS, Recorder, chosen_columns, loss_gradients
 
 SEEDS = (3, 8)
@@ -33,7 +34,7 @@ def train() -> Split:
 
 
 def stack(seeds=SEEDS, **settings) -> StackedMLP:
-    config = ModelConfig(hidden_sizes=HIDDEN_SIZES, **settings)
+    config = MLPConfig(hidden_sizes=HIDDEN_SIZES, **settings)
     return StackedMLP(config, seeds, default, 784, 10, torch.device("cpu"), torch.float64)
 
 

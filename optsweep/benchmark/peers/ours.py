@@ -14,7 +14,8 @@ from optsweep.benchmark.tasks import Task
 from optsweep.cli.composition import config_dir, to_config
 from optsweep.cli.overrides import rewrite
 from optsweep.config.schema import Config, DatasetConfig
-from optsweep.training.cell import plan_cell, train_cell
+from optsweep.training.cell import train_cell
+from optsweep.training.plan import plan_cell
 
 _FEW = 2000  # examples of a job in which what it compiles takes longer than training
 

@@ -20,7 +20,7 @@ from optsweep.benchmark.peers import Outcome
 from optsweep.benchmark.peers.torch_eager import optimizer_of, sequential, weights_of
 from optsweep.benchmark.tasks import Task
 from optsweep.config.schema import DatasetConfig
-from optsweep.data.files import FILES, load_contents
+from optsweep.data.files import FILES, FileSet, load_contents
 
 
 class TimedPeer:
@@ -29,7 +29,8 @@ class TimedPeer:
     def __init__(self, images: Images, dataset: DatasetConfig) -> None:
         """See `Peer`; the files are put where torchvision looks for them."""
         self.images = images
-        contents = load_contents(dataset)
+        source = {key: value for key, value in dataset.source.items() if key != "_target_"}
+        contents = load_contents(FileSet(dataset.name, root=dataset.root, **source))
         with tempfile.TemporaryDirectory() as root:
             folder = Path(root, "FashionMNIST", "raw")
             folder.mkdir(parents=True)

@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from optsweep.optim.optimizers import LAMB, LARS
+from optsweep.optim.layerwise import LAMB, LARS
 
 LARS_STEP, LAMB_STEP = 1, 2  # of `Rule.layerwise`
 
