@@ -128,7 +128,8 @@ class Ours(Peer):
 
     def _job(self, task: Task, seed: int, *more: str) -> Outcome:
         from optsweep.cli.composition import compose
-        from optsweep.training.cell import plan_cell, train_cell
+        from optsweep.training.cell import train_cell
+        from optsweep.training.plan import plan_cell
 
         config = compose(*self.settings, f"seed={seed}", *task.overrides, *more)
         started = time.perf_counter()
