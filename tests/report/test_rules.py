@@ -6,8 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from optsweep.report.comparisons import RULES
-from optsweep.report.verdicts import CONTRADICTED, HOLDS, UNDECIDED, Options
+from optsweep.report.rules import CONTRADICTED, HOLDS, RULES, UNDECIDED, Options
 
 INF = math.inf
 SPREAD = np.linspace(-1, 1, 10)  # its mean's interval, about -0.4 … 0.4, decides nothing near 0

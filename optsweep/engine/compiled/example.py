@@ -1,8 +1,7 @@
 """One example through the network: over non-zero inputs alone, and without BLAS.
 
-Half of what ReLU lets through is exactly zero, as half of all pixels are. A pass takes about a
-microsecond, so that its arrays are handed over one by one: numba counts the users of every array
-of a tuple at every call, which made it 2.5 instead of 1.1 µs.
+Half of what ReLU lets through is exactly zero, as half of all pixels are, so that the layers
+behind the first one list what is not zero too. A pass takes about a microsecond.
 """
 
 from __future__ import annotations
@@ -10,28 +9,25 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 import numpy as np
-from numba import njit
 
-from optsweep.engine.compiled.inputs import add_listed, aligned
-from optsweep.engine.compiled.jit import compiled
-from optsweep.engine.compiled.lanes import (
+from optsweep.engine.compiled.inputs import add_listed
+from optsweep.engine.compiled.jit import compiled, inlined
+from optsweep.engine.compiled.layers import Network, cross_entropy, normalize, normalize_backward
+from optsweep.engine.compiled.memory import aligned, at, copy, pack, vector_width
+from optsweep.engine.compiled.vectors import (
+    SUMS,
     add_products,
     add_scaled,
-    half_width,
-    load_half,
-    load_register,
+    load_short,
+    load_vector,
     no_sums,
-    register_width,
+    short_width,
     store,
     sum_of,
-    sum_width,
 )
-from optsweep.engine.compiled.layers import normalize, normalize_backward
-from optsweep.engine.compiled.memory import at, copy, pack, pack_width
-from optsweep.engine.compiled.passes import Network, cross_entropy
 
 
-class Single(NamedTuple):
+class Example(NamedTuple):
     """Room for the pass of one example; layer by layer, and flat.
 
     Attributes:
@@ -55,12 +51,12 @@ class Single(NamedTuple):
     ends: Any
 
 
-def new_single(network: Network, dtype: np.dtype) -> Single:
+def new_example(network: Network, dtype: np.dtype) -> Example:
     """Room for one thread."""
     num_units = int(network.sizes[1:].sum())
     num_layers = len(network.sizes) - 1
     stride = num_units + 16  # whole vectors are written, of up to 16 numbers
-    return Single(
+    return Example(
         outputs=aligned(stride, dtype),
         rectified=aligned(stride, dtype),
         hats=aligned(stride, dtype),
@@ -72,13 +68,13 @@ def new_single(network: Network, dtype: np.dtype) -> Single:
     )
 
 
-@njit(inline="always")
+@inlined
 def _list(out, values, numbers, begin, every):
     """List what of a layer's outputs is not zero, or every one; return the list's end."""
     end, whole = begin, 0
     if not every:
-        whole = len(out) - len(out) % pack_width(out)
-        for i in range(0, whole, pack_width(out)):
+        whole = len(out) - len(out) % vector_width(out)
+        for i in range(0, whole, vector_width(out)):
             end = pack(out, i, i, values, numbers, end)
     for i in range(whole, len(out)):
         values[end], numbers[end] = out[i], i
@@ -87,10 +83,10 @@ def _list(out, values, numbers, begin, every):
 
 
 @compiled
-def forward_one(
-    rest, sizes, norms, before, outputs, rectified, hats, inverse_stds, values, numbers, ends
-):  # fmt: skip
+def _forward(rest, network, example):
     """Outputs of all layers, where the first layer's products already are."""
+    sizes, norms, before = network
+    outputs, rectified, hats, inverse_stds, _, values, numbers, ends = example
     num_layers = len(sizes) - 1
     o = begin = 0
     for layer in range(num_layers):
@@ -133,16 +129,15 @@ def forward_one(
 
 
 @compiled
-def backward_one(
-    rest, share, gradient, sizes, norms, before, outputs, rectified, hats, inverse_stds, deltas,
-    values, numbers, ends,
-):  # fmt: skip
-    """Add `share` times the gradient of all parameters but the first layer's weights to `gradient`.
+def _backward(rest, factor, gradient, network, example):
+    """Add `factor` times the gradient of all but the first layer's weights to `gradient`.
 
     It starts from that of the logits, in the last of the deltas, and leaves that of the first
     layer's products in the first. `gradient` may be the parameters themselves, none of which is
     read after it was changed.
     """
+    sizes, norms, before = network
+    outputs, rectified, hats, inverse_stds, deltas, values, numbers, ends = example
     num_layers = len(sizes) - 1
     o = len(rest)
     begin = np.sum(sizes[1:])
@@ -162,7 +157,7 @@ def backward_one(
             hat = hats[begin : begin + width].reshape(1, width)
             inverse_std = inverse_stds[layer : layer + 1]
             row = delta.reshape(1, width)
-            normalize_backward(row, scale, hat, inverse_std, share, g_scale, g_shift)
+            normalize_backward(row, scale, hat, inverse_std, factor, g_scale, g_shift)
             if not before:
                 kept = rectified[begin : begin + width]
                 for j in range(width):
@@ -170,7 +165,7 @@ def backward_one(
         o -= width
         g_bias = gradient[o : o + width]
         for j in range(width):
-            g_bias[j] += share * delta[j]
+            g_bias[j] += factor * delta[j]
         if layer > 0:
             fan_in = sizes[layer]
             o -= fan_in * width
@@ -180,19 +175,18 @@ def backward_one(
             _multiply_transposed(
                 delta, weight, width, values, numbers, start, ends[layer - 1], slopes
             )
-            _add_outer(delta, share, width, values, numbers, start, ends[layer - 1], g_weight)
+            _add_outer(delta, factor, width, values, numbers, start, ends[layer - 1], g_weight)
 
 
-@njit(inline="always")
+@inlined
 def _multiply_transposed(delta, weight, width, values, numbers, begin, end, out):
     """Gradient of the listed inputs of a layer; zero for all others."""
-    lanes = sum_width(weight)
-    whole = width - width % lanes
+    whole = width - width % SUMS
     out[:] = 0
     for k in range(begin, end):
         row = at(numbers, k) * width
         total = no_sums(weight)
-        for j in range(0, whole, lanes):
+        for j in range(0, whole, SUMS):
             total = add_products(total, weight, row + j, delta, j)
         rest = weight.dtype.type(0)
         for j in range(whole, width):
@@ -200,49 +194,50 @@ def _multiply_transposed(delta, weight, width, values, numbers, begin, end, out)
         out[at(numbers, k)] = sum_of(total) + rest
 
 
-@njit(inline="always")
-def _add_outer(delta, share, width, values, numbers, begin, end, out):
-    """Add `share` times the gradient of a layer's weights, in the rows of the listed inputs."""
-    register, half = register_width(out), half_width(out)
-    whole = width - width % register
-    fine = width - width % half
-    for j in range(0, whole, register):
-        slope = load_register(delta, j)
+@inlined
+def _add_outer(delta, factor, width, values, numbers, begin, end, out):
+    """Add `factor` times the gradient of a layer's weights, in the rows of the listed inputs."""
+    vector, short = vector_width(out), short_width(out)
+    whole = width - width % vector
+    fine = width - width % short
+    for j in range(0, whole, vector):
+        slope = load_vector(delta, j)
         for k in range(begin, end):
             o = at(numbers, k) * width + j
-            store(out, o, add_scaled(load_register(out, o), share * at(values, k), slope))
-    for j in range(whole, fine, half):
-        last = load_half(delta, j)
+            store(out, o, add_scaled(load_vector(out, o), factor * at(values, k), slope))
+    for j in range(whole, fine, short):
+        last = load_short(delta, j)
         for k in range(begin, end):
             o = at(numbers, k) * width + j
-            store(out, o, add_scaled(load_half(out, o), share * at(values, k), last))
+            store(out, o, add_scaled(load_short(out, o), factor * at(values, k), last))
     if fine < width:
         for k in range(begin, end):
             o = at(numbers, k) * width
             for j in range(fine, width):
-                out[o + j] += share * values[k] * delta[j]
+                out[o + j] += factor * values[k] * delta[j]
 
 
 @compiled
-def learn_one(
-    rest, share, gradient, label, batch_size, sizes, norms, before, outputs, rectified, hats,
-    inverse_stds, deltas, values, numbers, ends,
-):  # fmt: skip
-    """Pass one example, whose first product is in `outputs`, forward and backward.
+def learn_example(rest, factor, gradient, label, batch_size, network, example):
+    """Pass one example, whose first product is in its outputs, forward and backward.
+
+    Args:
+        rest: (P,) parameters but the first layer's weights.
+        factor: What their gradient is multiplied by.
+        gradient: (P,), to which it is added.
+        label: (1,) int64.
+        batch_size: Examples in whose mean loss this one's counts.
+        network: The shape.
+        example: Room; its deltas begin with the gradient of the first product afterwards.
 
     Returns:
         Its loss, and whether it was predicted right.
     """
-    forward_one(
-        rest, sizes, norms, before, outputs, rectified, hats, inverse_stds, values, numbers, ends
-    )
-    after = np.sum(sizes[1:])
-    num_classes = sizes[len(sizes) - 1]
-    logits = outputs[after - num_classes : after].reshape(1, num_classes)
-    slopes = deltas[after - num_classes : after].reshape(1, num_classes)
+    _forward(rest, network, example)
+    after = np.sum(network.sizes[1:])
+    num_classes = network.sizes[-1]
+    logits = example.outputs[after - num_classes : after].reshape(1, num_classes)
+    slopes = example.deltas[after - num_classes : after].reshape(1, num_classes)
     scores = cross_entropy(logits, label, batch_size, slopes)
-    backward_one(
-        rest, share, gradient, sizes, norms, before, outputs, rectified, hats, inverse_stds,
-        deltas, values, numbers, ends,
-    )  # fmt: skip
+    _backward(rest, factor, gradient, network, example)
     return scores
