@@ -19,7 +19,7 @@ from optsweep.config.schema import Config, DatasetConfig
 from optsweep.data.tensors import Dataset, load_dataset
 from optsweep.engine import Scores
 from optsweep.engine.choice import ENGINES
-from optsweep.models.stack import build_stack
+from optsweep.models import build_stack
 from optsweep.training.loop import Epoch, Training, train
 from optsweep.training.plan import Plan
 from optsweep.training.recording import Recorder
@@ -93,14 +93,7 @@ def _dataset(config: DatasetConfig, device: torch.device, dtype: torch.dtype) ->
     key = (repr(config), device, dtype)
     if key not in _datasets:
         _datasets.clear()  # before the next one is loaded: each takes 220 MB
-        dataset = load_dataset(config, device, dtype)
-        # Until networks flatten for themselves.
-        flat = {
-            name: split and dataclasses.replace(split, images=split.flat)
-            for name, split in vars(dataset).items()
-            if name != "num_classes"
-        }
-        _datasets[key] = dataclasses.replace(dataset, **flat)
+        _datasets[key] = load_dataset(config, device, dtype)
     return _datasets[key]
 
 

@@ -54,8 +54,10 @@ def network_of(seed: int, norms=()) -> nn.Sequential:
 @pytest.mark.parametrize("norms", [(), (1, 2)])
 def test_gradients_are_those_of_each_seeds_own_network(train, monkeypatch, norms):
     monkeypatch.setattr(recording, "SUBSET_SIZE", 20)
-    monkeypatch.setattr(recording, "_ROWS", 2 * 7)  # chunks of 7: neither 20 nor 50 is a multiple
-    gradients = loss_gradients(stack(layernorm_position=norms), train)
+    model = stack(layernorm_position=norms)
+    # Chunks of 7: neither 20 nor 50 is a multiple.
+    monkeypatch.setattr(recording, "_VALUES", 2 * 7 * model.num_activations)
+    gradients = loss_gradients(model, train)
     for found, num_examples in zip(gradients, (20, 50), strict=True):
         for index, seed in enumerate(SEEDS):
             network = network_of(seed, norms)

@@ -173,7 +173,7 @@ def test_epoch_zero_is_the_untrained_network(cell):
 def test_evaluation_in_chunks_is_the_same(cell, monkeypatch):
     config = cell("num_seeds=2", "dataset.val_size=130")
     whole = run(config)
-    monkeypatch.setattr(reference, "_EVALUATION_ROWS", 128)  # 64 examples of two seeds
+    monkeypatch.setattr(reference, "_EVALUATION_VALUES", 2 * 64 * 194)  # 64 examples a seed
     chunked = run(config)
     for one, other in zip(whole.history, chunked.history, strict=True):
         for score in SCORES:
@@ -362,7 +362,7 @@ def test_seeds_have_their_own_order_of_examples(cell, monkeypatch):
 
     @functools.wraps(initializers.kaiming)
     def alike(weight, bias, generator):
-        initializers.default(weight, bias, initializers.generator_of(0))
+        initializers.default(weight, bias, torch.Generator().manual_seed(0))
 
     monkeypatch.setattr(initializers, "kaiming", alike)
     record = run(cell("num_seeds=2", "init=kaiming", "trainer.epochs=1"))

@@ -147,7 +147,7 @@ class CompiledEngine:
         return run_batches(data, one_step, self.models[seed], self._workplace()[0], False)
 
     def _data(self, split: Split, order: np.ndarray, batch_size: int) -> Data:
-        return Data(split.images.numpy(), split.labels.numpy(), order, batch_size)
+        return Data(split.flat.numpy(), split.labels.numpy(), order, batch_size)
 
     def _steps(self, table: np.ndarray) -> Steps:
         constants, l2 = np.array(self.rule.constants, self.dtype), self.dtype.type(self.rule.l2)
