@@ -1,6 +1,7 @@
 """Fixtures that all tests share: configurations, and the small slice of real images."""
 
 import functools
+import gzip
 import os
 import shutil
 import signal
@@ -8,13 +9,17 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
 import optsweep.training.cell
 from optsweep.cli import composition
 from optsweep.config.schema import Config
-from optsweep.training.cell import plan_cell, train_cell
+from optsweep.data.arrays import Arrays
+from optsweep.data.files import FILES
+from optsweep.training.cell import train_cell
+from optsweep.training.plan import plan_cell
 
 TESTS = Path(__file__).resolve().parent
 SEARCH_PATH = f"hydra.searchpath=[file://{TESTS / 'conf'}]"
@@ -66,6 +71,60 @@ def slice_config(compose, data_root):
     """`slice_config(*overrides) -> Config`, a cell on 1000 training and 200 test images."""
     return lambda *overrides: compose(
         "dataset=slice", f"dataset.root={data_root}", "trainer.device=cpu", *overrides
+    )
+
+
+@pytest.fixture(scope="session")
+def example_arrays():
+    """`example_arrays(kind) -> Arrays` of 300 training and 100 test images of the slice.
+
+    - grey: (28, 28) bytes, most of them 0;
+    - standardised: (28, 28) floats of mean 0 and variance 1, none of them 0;
+    - vectors: the 37 inputs among these that vary most;
+    - colour: (32, 32, 3) bytes: the image, its mirror and its negative, with a border.
+    """
+
+    @functools.cache
+    def arrays(kind: str) -> Arrays:
+        raw = [
+            gzip.decompress((TESTS / "data/slice" / f"{file}.gz").read_bytes()) for file in FILES
+        ]
+        grey = [np.frombuffer(raw[i], np.uint8, offset=16).reshape(-1, 28, 28) for i in (0, 2)]
+        labels = [np.frombuffer(raw[i], np.uint8, offset=8) for i in (1, 3)]
+        grey, labels = [grey[0][:300], grey[1][:100]], [labels[0][:300], labels[1][:100]]
+        spread = grey[0].std(0) + 1
+        dense = [((x - grey[0].mean(0) - 0.1) / spread).astype(np.float32) for x in grey]
+        varying = np.argsort(-grey[0].std(0).ravel(), kind="stable")[:37]
+        framed = [np.pad(x, ((0, 0), (2, 2), (2, 2))) for x in grey]
+        images = {
+            "grey": grey,
+            "standardised": dense,
+            "vectors": [x.reshape(-1, 784)[:, varying] for x in dense],
+            "colour": [np.stack([x, x[:, :, ::-1], 255 - x], axis=3) for x in framed],
+        }[kind]
+        return Arrays(images[0], labels[0], images[1], labels[1])
+
+    return arrays
+
+
+@pytest.fixture(scope="session")
+def npz_file(example_arrays, tmp_path_factory):
+    """`npz_file(kind) -> Path` of an .npz with these arrays."""
+
+    @functools.cache
+    def path(kind: str) -> Path:
+        file = tmp_path_factory.mktemp("npz") / f"{kind}.npz"
+        np.savez(file, **example_arrays(kind)._asdict())
+        return file
+
+    return path
+
+
+@pytest.fixture(scope="session")
+def npz_config(compose, npz_file):
+    """`npz_config(kind, *overrides) -> Config`, a cell on these arrays."""
+    return lambda kind, *overrides: compose(
+        "dataset=npz", f"dataset.path={npz_file(kind)}", "trainer.device=cpu", *overrides
     )
 
 

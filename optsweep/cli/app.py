@@ -20,6 +20,7 @@ from optsweep.cli.grid_sweeper import GridSweeper
 from optsweep.cli.mistakes import MISTAKES, exit_with, is_mistake
 from optsweep.cli.overrides import rewrite
 from optsweep.cli.search import SearchSweeper
+from optsweep.cli.trust import PARTS, check_command_line
 from optsweep.config import identity
 from optsweep.config.checks import InputError
 
@@ -28,6 +29,10 @@ if TYPE_CHECKING:
 
     from optsweep.config.schema import Config
     from optsweep.training.cell import Record
+
+
+# Flags after which Hydra only shows something.
+_INFORMATION = {"-h", "--help", "--hydra-help", "--version", "-sc", "--shell-completion"}
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -42,6 +47,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         given = sys.argv[1:] if arguments is None else list(arguments)
         sys.argv[1:] = rewrite(given, composition.config_dir())
         _register_plugins(given)
+        if not _INFORMATION.intersection(given):
+            check_command_line(sys.argv[1:])
         _hydra_main()
     except KeyboardInterrupt:
         print("optsweep: interrupted; the same command continues", file=sys.stderr)
@@ -124,7 +131,8 @@ def _train_cell(console: Console, config: Config) -> Record:
     for warning in plan.warnings:
         print(f"optsweep: warning: {warning}", file=sys.stderr)
     seeds = f"{config.num_seeds} seed{'s' if config.num_seeds > 1 else ''}"
-    about = f"{seeds}, engine: {plan.engine}, device: {plan.device}"
+    about = f"{seeds}, engine: {plan.engine}, device: {plan.work.device}"
+    about += f", {plan.note}" if plan.note else ""
     console.print(f"{identity.label(config)}: {about}")
     with EpochDisplay(console, config.trainer.epochs) as display:
         return train_cell(plan, display)
@@ -139,5 +147,5 @@ _hydra_main = hydra.main(
     config_path=str(composition.config_dir()),
     config_name="config",
     # What a configuration may name for Hydra to call; cells name torch and optsweep alone.
-    execution_whitelist=["optsweep.*", "hydra.*", "hydra_plugins.*", "logging.*"],
+    execution_whitelist=[path for paths in PARTS.values() for path in paths],
 )(run_job)

@@ -15,13 +15,13 @@ from optsweep import runs
 from optsweep.cli.overrides import rewrite
 from optsweep.config import identity
 from optsweep.config.checks import InputError
+from optsweep.config.dataset import needs_looking_at
 from optsweep.config.schema import Config
+from optsweep.config.targets import allow_targets
 
 if TYPE_CHECKING:
-    from optsweep.training.cell import Plan
+    from optsweep.training.plan import Plan
 
-# Keys that say what to do, not what to train.
-_CONTROL_KEYS = ("hydra", "rerun", "name")
 _plans: dict[str, Plan] = {}
 
 
@@ -53,13 +53,18 @@ def to_config(composed: DictConfig) -> Config:
     """
     if not isinstance(composed.rerun, bool):
         raise InputError(f"rerun={composed.rerun}: expected true or false")
+    allow_targets(composed.allow_targets)
     values: dict[str, Any] = {}
     for key, node in composed.items():
-        if key not in _CONTROL_KEYS:
+        if key not in identity.CONTROL_KEYS:
             plain = (
                 OmegaConf.to_container(node, resolve=True) if OmegaConf.is_config(node) else node
             )
             values[str(key)] = plain
+    if needs_looking_at(values["dataset"]):
+        from optsweep.data.arrays import complete  # noqa: PLC0415 (NumPy, which most starts spare)
+
+        values["dataset"] = complete(values["dataset"])
     return Config.from_mapping(values)
 
 
@@ -90,7 +95,7 @@ def _planner() -> Callable[[Config], Plan]:
     """
     gc.disable()
     try:
-        from optsweep.training.cell import plan_cell  # noqa: PLC0415
+        from optsweep.training.plan import plan_cell  # noqa: PLC0415
     finally:
         gc.freeze()
         gc.enable()

@@ -16,6 +16,7 @@ from optsweep import runs
 from optsweep.cli.cell_loader import CellLoader
 from optsweep.cli.composition import config_dir, to_config
 from optsweep.cli.overrides import rewrite
+from optsweep.cli.trust import check_trust, refuse_hydra
 from optsweep.config import identity
 from optsweep.config.checks import InputError
 from optsweep.config.schema import Config
@@ -79,6 +80,7 @@ def expand(config: DictConfig) -> list[list[str]]:
     parser = OverridesParser.create()
     for override in parser.parse_overrides([*parameters, *config.hydra.overrides.task]):
         key = override.get_key_element()
+        refuse_hydra(key)
         if override.is_discrete_sweep():
             values = [str(value) for value in override.sweep_string_iterator()]
         elif override.is_sweep_override():
@@ -101,8 +103,11 @@ def compose_cells(config: DictConfig) -> Iterator[tuple[list[str], DictConfig]]:
         A cell's overrides and its configuration.
     """
     loader = CellLoader(GlobalHydra.instance().config_loader())
+    told = [*config.hydra.overrides.hydra, *config.hydra.overrides.task]
     for overrides in expand(config):
-        yield overrides, loader.load_sweep_config(config, overrides)
+        composed = loader.load_sweep_config(config, overrides)
+        check_trust(composed, told)
+        yield overrides, composed
 
 
 def split_override(override: str) -> tuple[str, str]:

@@ -26,12 +26,12 @@ VALUE_KEYS = {
     "momentum": "optimizer.momentum",
     "weight_decay": "optimizer.weight_decay",
 }
-_GROUPS_OF_PATHS = ("optimizer",)
+_GROUPS_OF_PATHS = ("model", "optimizer")
 _GROUPS_OF_SWEEPS = ("experiment", "search")
 
 
 def rewrite(arguments: list[str], config_dir: Path) -> list[str]:
-    """Rewrite every `group=number`, `optimizer=dotted.path` and `experiment=name`.
+    """Rewrite every `group=number`, `optimizer=dotted.path`, `dataset=file.npz`, `experiment=name`.
 
     Raises:
         InputError: If an override mixes numbers with a name that is more than a number.
@@ -48,6 +48,8 @@ def rewrite(arguments: list[str], config_dir: Path) -> list[str]:
             rewritten.append(_to_value(group, value, config_dir))
         elif equals and group in _GROUPS_OF_PATHS and re.fullmatch(r"[\w,]+(\.[\w,]+)+", value):
             rewritten += [f"{group}=custom", f"{group}._target_={value}"]
+        elif equals and group == "dataset" and value.endswith(".npz"):
+            rewritten += ["dataset=npz", f"dataset.path={value}"]
         elif equals and group in _GROUPS_OF_SWEEPS:
             rewritten += [argument, "hydra.mode=MULTIRUN"]
         else:

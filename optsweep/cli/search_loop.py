@@ -16,7 +16,6 @@ from typing import Any
 from hydra.core.config_loader import ConfigLoader
 from hydra.core.utils import JobReturn
 from hydra.plugins.launcher import Launcher
-from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 from optuna.samplers import BaseSampler
 from optuna.study import Study
@@ -29,6 +28,7 @@ from optsweep.cli.search_space import as_overrides, flat, read_space, rewritten
 from optsweep.config import identity
 from optsweep.config.checks import InputError, as_text, integer, number
 from optsweep.config.schema import Config
+from optsweep.config.targets import locate
 from optsweep.report.search_report import report_search
 from optsweep.search.sampling import SeededByTrial
 from optsweep.search.scores import median_floor, objective, validation_accuracies
@@ -39,8 +39,6 @@ from optsweep.search.trials import Worker
 # What a final cell has of its own: fresh seeds, all training examples, no early end.
 _OF_FINALS = ("seed", "num_seeds", "dataset.val_size", "stopping.floor", "stopping.patience")
 _MAX_JOBS = 8  # trials at once if nobody says otherwise, for each learns from those before it
-# Settings that change nothing about what is found.
-_IRRELEVANT = ("name", "rerun", "trainer.num_threads", "dataset.root")
 
 
 class SearchLoop:
@@ -201,23 +199,20 @@ class SearchLoop:
 
     def _identity(self, space: Space) -> dict[str, Any]:
         """Everything that makes this search this one, flat and as plain data."""
-        composed = self._compose(as_overrides(space.fixed))
-        values: Any = OmegaConf.to_container(composed, resolve=True)
-        values.pop("hydra")
-        told = {key: value for key, value in flat(values) if key not in _IRRELEVANT}
+        config = composition.to_config(self._compose(as_overrides(space.fixed)))
+        told = dict(flat(identity.deciding_values(config)))
         told |= {f"range of {key}": value for key, value in space.to_mapping().items()}
         return told | {"hydra.sweeper.standard_errors": float(self.settings.standard_errors)}
 
     def _sampler(self, seed: int | None) -> BaseSampler:
-        target = str(self.settings.sampler._target_)
+        settings: Any = OmegaConf.to_container(self.settings.sampler, resolve=True)
+        target = str(settings.pop("_target_"))
         if target.endswith("GridSampler"):
             raise InputError("hydra/sweeper/sampler=grid: for a grid, use --multirun with lists")
+        sampler = locate("hydra.sweeper.sampler", target)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # Optuna's word that an option is experimental
-            return instantiate(
-                {**self.settings.sampler, "seed": seed},
-                _execution_whitelist_=("hydra_plugins.hydra_optuna_sweeper.*", "optuna.samplers.*"),
-            )
+            return sampler(**settings | {"seed": seed})
 
     def _num_jobs(self) -> int:
         """Trials at once: as many as the launcher runs side by side, up to a limit."""

@@ -10,6 +10,7 @@ from omegaconf import DictConfig, ListConfig
 
 from optsweep.cli import composition
 from optsweep.cli.overrides import rewrite
+from optsweep.cli.trust import refuse_hydra
 from optsweep.config.checks import InputError
 from optsweep.search.space import Space
 
@@ -32,6 +33,8 @@ def read_space(settings: DictConfig, overrides: Sequence[str]) -> Space:
 
     parameters = [f"{key}={value}" for key, value in (settings.params or {}).items()]
     dimensions, fixed, deleted = create_params_from_overrides([*parameters, *overrides])
+    for key in (*dimensions, *fixed):
+        refuse_hydra(key)
     if deleted:
         raise InputError(f"{deleted[0]}: a search cannot delete a key")
     conditions = {

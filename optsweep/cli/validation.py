@@ -14,8 +14,7 @@ from optsweep.cli.composition import check, to_config
 from optsweep.cli.grids import compose_cells
 from optsweep.cli.mistakes import MISTAKES, exit_with
 from optsweep.config import identity
-from optsweep.config.schema import DatasetConfig
-from optsweep.data.files import load_contents
+from optsweep.config.dataset import DatasetConfig
 
 
 class Validate(Callback):
@@ -63,6 +62,8 @@ class Validate(Callback):
 
 
 def _checked_grid(config: DictConfig) -> list[dict[str, str]]:
+    from optsweep.data.arrays import load_arrays  # noqa: PLC0415 (NumPy, which most starts spare)
+
     sweep_dir = Path(config.hydra.sweep.dir)
     rows = []
     datasets: list[DatasetConfig] = []
@@ -71,7 +72,7 @@ def _checked_grid(config: DictConfig) -> list[dict[str, str]]:
         name = identity.cell_name(cell)
         check(cell, sweep_dir / runs.CELLS_FOLDER / name, composed.rerun)
         if cell.dataset not in datasets:
-            load_contents(cell.dataset)  # missing or corrupt data end a sweep before it starts
+            load_arrays(cell.dataset)  # missing or corrupt data end a sweep before it starts
             datasets.append(cell.dataset)
         rows.append(dict(zip(runs.SWEEP_COLUMNS, (name, " ".join(overrides)), strict=True)))
     folder = sweep_dir / str(config.name)

@@ -7,24 +7,23 @@ import json
 import re
 from typing import Any
 
-from optsweep.config.schema import Config
+from optsweep.config.schema import Config, MLPConfig, ModuleConfig
+from optsweep.config.targets import lasting
 
 MAX_LABEL_LENGTH = 80
 _MAX_DIGITS = 9  # a search proposes values of seventeen; the hash tells these apart
 
-# Keys that say where the data come from or how fast the work goes, not what comes out.
-# The data's identity is in dataset.sha256.
-_IRRELEVANT = {
-    "dataset": ("root", "torchvision_class", "debian_package", "debian_folder"),
-    "trainer": ("num_threads",),
-}
-# What a module was called when the first cells were named: that code moves to another room does
-# not change what a cell is.
-_FORMER_MODULES = {
-    "optsweep.models.initializers": "optsweep.initializers",
-    "optsweep.optim.optimizers": "optsweep.optimizers",
-    "optsweep.optim.schedules": "optsweep.schedules",
-}
+# The one list of keys that do not decide what comes out. Top-level keys that say what to do:
+CONTROL_KEYS = ("hydra", "rerun", "name", "allow_targets")
+# and keys that say where the data come from or how fast the work goes; the data's identity is in
+# their checksums.
+IRRELEVANT_KEYS = (
+    "dataset.root",
+    "dataset.torchvision_class",
+    "dataset.debian_package",
+    "dataset.debian_folder",
+    "trainer.num_threads",
+)
 # Settings of an optimizer that a label leaves out at these values.
 _UNREMARKABLE = {
     "momentum": 0.0,
@@ -37,26 +36,25 @@ _UNREMARKABLE = {
 
 def config_hash(config: Config) -> str:
     """Ten hexadecimal digits of the SHA-256 of everything that decides the result."""
-    values = config.to_mapping()
-    for group, keys in _IRRELEVANT.items():
-        for key in keys:
-            del values[group][key]
-    if not config.stopping:
-        del values["stopping"]  # a rule that asks for nothing is as good as none
-    for group in ("init", "optimizer", "scheduler"):
-        values[group]["_target_"] = _lasting(values[group]["_target_"])
-    text = json.dumps(_numbers_alike(values), sort_keys=True, allow_nan=False)
+    text = json.dumps(_numbers_alike(deciding_values(config)), sort_keys=True, allow_nan=False)
     return hashlib.sha256(text.encode()).hexdigest()[:10]
 
 
-def _lasting(target: str) -> str:
-    """A dotted path as it stood when the first cells were named.
+def deciding_values(config: Config) -> dict[str, Any]:
+    """The configuration as plain data without what does not decide the result.
 
-    >>> _lasting("optsweep.models.initializers.gaussian"), _lasting("torch.optim.Adam")
-    ('optsweep.initializers.gaussian', 'torch.optim.Adam')
+    Its form is that in which the first cells were hashed: what is added later stands in it only
+    where it is used.
     """
-    module, _, name = target.rpartition(".")
-    return f"{_FORMER_MODULES.get(module, module)}.{name}"
+    values = config.to_mapping() | {"dataset": config.dataset.deciding_values()}
+    for key in IRRELEVANT_KEYS:
+        group, _, name = key.partition(".")
+        values[group].pop(name, None)
+    if not config.stopping:
+        del values["stopping"]  # a rule that asks for nothing is as good as none
+    for group in ("init", "optimizer", "scheduler"):
+        values[group]["_target_"] = lasting(values[group]["_target_"])
+    return values
 
 
 def _numbers_alike(value: Any) -> Any:
@@ -96,11 +94,7 @@ def _pieces(config: Config) -> list[str]:
         pieces.append(_short(config.scheduler["_target_"]) + str(base_lr and f"_from_{base_lr:g}"))
         if config.scheduler["interval"] != "epoch":
             pieces.append(f"per_{config.scheduler['interval']}")
-    if config.model.hidden_sizes != default.model.hidden_sizes:
-        pieces.append("hidden_" + "x".join(map(str, config.model.hidden_sizes)))
-    if config.model.layernorm_position:
-        position = "+".join(map(str, config.model.layernorm_position))
-        pieces.append(f"layernorm_{position}_{config.model.layernorm_placement}")
+    pieces += _model_pieces(config.model)
     for name in ("batch_size", "epochs", "device", "engine", "precision"):
         if getattr(config.trainer, name) != getattr(default.trainer, name):
             pieces.append(f"{name}_{getattr(config.trainer, name)}")
@@ -115,6 +109,19 @@ def _pieces(config: Config) -> list[str]:
     ]
     if config.seeds != default.seeds:
         pieces.append(f"seeds_{config.seeds[0]}..{config.seeds[-1]}")
+    return pieces
+
+
+def _model_pieces(model: MLPConfig | ModuleConfig) -> list[str]:
+    if isinstance(model, ModuleConfig):
+        settings = (f"{name}_{_value(value)}" for name, value in model.settings.items())
+        return [_short(model.target), *settings]
+    pieces = []
+    if model.hidden_sizes != MLPConfig().hidden_sizes:
+        pieces.append("hidden_" + "x".join(map(str, model.hidden_sizes)))
+    if model.layernorm_position:
+        position = "+".join(map(str, model.layernorm_position))
+        pieces.append(f"layernorm_{position}_{model.layernorm_placement}")
     return pieces
 
 

@@ -15,13 +15,15 @@ from typing import Any
 
 from optsweep.config.checks import InputError, as_text, choice, integer, known_keys, name, number
 from optsweep.config.dataset import DatasetConfig, dataset_config
-from optsweep.training.stopping import StoppingConfig, stopping_config
+from optsweep.config.targets import present
 
 # Widths of the report's networks: 784-128-56-10, "deeper" 784-128-56-32-10.
 # Depths beyond three go on with 32 units.
 _WIDTHS = (128, 56, 32)
 MAX_DEPTH = 10
 
+MLP = "optsweep.models.mlp.MLP"
+_MLP_SETTINGS = ("depth", "hidden_sizes", "layernorm_position", "layernorm_placement")
 _DEFAULT_INIT = "optsweep.models.initializers.default"
 _DEFAULT_OPTIMIZER: dict[str, Any] = {
     "_target_": "torch.optim.SGD",
@@ -39,12 +41,20 @@ _DEFAULT_SCHEDULER: dict[str, Any] = {
 
 
 @dataclass(frozen=True)
-class ModelConfig:
+class MLPConfig:
     """A multilayer perceptron; `layernorm_position` counts hidden layers from 1."""
 
     hidden_sizes: tuple[int, ...] = _WIDTHS[:2]
     layernorm_position: tuple[int, ...] = ()
     layernorm_placement: str = "after"
+
+
+@dataclass(frozen=True)
+class ModuleConfig:
+    """Any other network: the dotted path of a `torch.nn.Module` and its constructor's arguments."""
+
+    target: str
+    settings: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -68,6 +78,24 @@ class RecordConfig:
 
 
 @dataclass(frozen=True)
+class StoppingConfig:
+    """When to stop; nothing is stopped as it stands.
+
+    Attributes:
+        patience: Epochs without a new best accuracy after which a cell ends; None: never.
+        floor: Accuracies that the best epoch so far has to reach, the first after epoch 1;
+            beyond its end nothing is asked for.
+    """
+
+    patience: int | None = None
+    floor: tuple[float, ...] = ()
+
+    def __bool__(self) -> bool:
+        """Whether anything can be stopped."""
+        return self.patience is not None or bool(self.floor)
+
+
+@dataclass(frozen=True)
 class Config:
     """Everything that decides the result of a cell.
 
@@ -79,7 +107,7 @@ class Config:
     init: Mapping[str, Any] = field(default_factory=lambda: {"_target_": _DEFAULT_INIT})
     optimizer: Mapping[str, Any] = field(default_factory=lambda: dict(_DEFAULT_OPTIMIZER))
     scheduler: Mapping[str, Any] = field(default_factory=lambda: dict(_DEFAULT_SCHEDULER))
-    model: ModelConfig = ModelConfig()
+    model: MLPConfig | ModuleConfig = MLPConfig()
     trainer: TrainerConfig = TrainerConfig()
     record: RecordConfig = RecordConfig()
     stopping: StoppingConfig = field(default_factory=StoppingConfig)
@@ -116,7 +144,7 @@ class Config:
             model=_model(values.get("model", {})),
             trainer=_trainer(values.get("trainer", {}), dataset.num_train_examples),
             record=_record(values.get("record", {})),
-            stopping=stopping_config(values.get("stopping", {}), dataset.val_size),
+            stopping=_stopping(values.get("stopping", {}), dataset.val_size),
             seed=integer("seed", values.get("seed", 0), 0, 2**31 - 1),
             num_seeds=integer("num_seeds", values.get("num_seeds", 1), 1, 1000),
         )
@@ -135,8 +163,20 @@ def hidden_sizes_of(depth: int) -> tuple[int, ...]:
     return (_WIDTHS + (_WIDTHS[-1],) * depth)[:depth]
 
 
-def _model(values: Mapping[str, Any]) -> ModelConfig:
-    known_keys("model.", values, [*ModelConfig.__dataclass_fields__, "depth"])
+def _model(values: Mapping[str, Any]) -> MLPConfig | ModuleConfig:
+    given = _target("model", {"_target_": MLP, **values})
+    target = given.pop("_target_")
+    if target == MLP:
+        known_keys("model.", given, [*_MLP_SETTINGS])
+        return _mlp(given)
+    for key in _MLP_SETTINGS:
+        if given.pop(key, None):
+            name = target.rpartition(".")[2]
+            raise InputError(f"{key}: model {name} has no such setting; it is one of model=mlp")
+    return ModuleConfig(target, given)
+
+
+def _mlp(values: Mapping[str, Any]) -> MLPConfig:
     sizes = values.get("hidden_sizes")
     if sizes is None:
         sizes = hidden_sizes_of(integer("depth", values.get("depth", 2), 1, MAX_DEPTH))
@@ -164,7 +204,7 @@ def _model(values: Mapping[str, Any]) -> ModelConfig:
             )
     placement = values.get("layernorm_placement", "after")
     choice("model.layernorm_placement", placement, ["before", "after"])
-    return ModelConfig(
+    return MLPConfig(
         hidden_sizes=sizes,
         layernorm_position=tuple(sorted(set(position))),
         layernorm_placement=placement if position else "after",
@@ -195,6 +235,23 @@ def _record(values: Mapping[str, Any]) -> RecordConfig:
     return RecordConfig(weights=values.get("weights", False) or gradients, gradients=gradients)
 
 
+def _stopping(values: Mapping[str, Any], val_size: int) -> StoppingConfig:
+    known_keys("stopping.", values, list(StoppingConfig.__dataclass_fields__))
+    patience, floor = values.get("patience"), values.get("floor", ())
+    if not isinstance(floor, Sequence) or isinstance(floor, str):
+        raise InputError(f"stopping.floor={floor}: expected a list of accuracies such as [0,0.5]")
+    for accuracy in floor:
+        if number("stopping.floor", accuracy) > 1:
+            raise InputError(f"stopping.floor={as_text(floor)}: an accuracy is at most 1")
+    config = StoppingConfig(
+        patience=None if patience is None else integer("stopping.patience", patience, 1, 10**6),
+        floor=tuple(map(float, floor)),
+    )
+    if config and not val_size:
+        raise InputError("stopping needs validation examples to judge by; give dataset.val_size")
+    return config
+
+
 def _optimizer(values: Mapping[str, Any]) -> dict[str, Any]:
     settings = _target("optimizer", values)
     for setting in ("lr", "weight_decay", "momentum"):
@@ -208,11 +265,24 @@ def _optimizer(values: Mapping[str, Any]) -> dict[str, Any]:
         betas = settings["betas"]
         if not isinstance(betas, Sequence) or isinstance(betas, str) or len(betas) != 2:
             raise InputError(f"optimizer.betas={as_text(betas)}: expected two numbers in [0, 1)")
-        betas = [number("optimizer.betas", beta, below=1) for beta in betas]
-        # In the Adam family, momentum is the decay rate of the first moment.
-        if "momentum" in settings:
-            betas[0] = number("momentum", settings.pop("momentum"), below=1)
-        settings["betas"] = betas
+        settings["betas"] = [number("optimizer.betas", beta, below=1) for beta in betas]
+        settings = with_first_beta(settings, settings["betas"])
+    return settings
+
+
+def with_first_beta(settings: Mapping[str, Any], betas: Sequence[float]) -> dict[str, Any]:
+    """Settings of an optimizer of the Adam family, whose momentum is the first of its betas.
+
+    Raises:
+        InputError: If momentum is not in [0, 1).
+
+    >>> with_first_beta({"lr": 0.1, "momentum": 0.5}, (0.9, 0.999))
+    {'lr': 0.1, 'betas': [0.5, 0.999]}
+    """
+    settings = dict(settings)
+    if "momentum" in settings:
+        first = number("momentum", settings.pop("momentum"), below=1)
+        settings["betas"] = [first, *betas[1:]]
     return settings
 
 
@@ -235,10 +305,14 @@ def _target(group: str, values: Mapping[str, Any]) -> dict[str, Any]:
     target = settings.get("_target_")
     if not isinstance(target, str) or "." not in target:
         raise InputError(f"{group}._target_={target}: expected a dotted path to a class")
-    return settings
+    return settings | {"_target_": present(target)}
 
 
 def _plain(value: Any) -> Any:
+    if isinstance(value, DatasetConfig):
+        return value.to_mapping()
+    if isinstance(value, ModuleConfig):
+        return {"_target_": value.target, **_plain(value.settings)}
     if dataclasses.is_dataclass(value):
         return {f.name: _plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
     if isinstance(value, Mapping):

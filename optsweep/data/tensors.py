@@ -8,23 +8,27 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from optsweep.config.schema import DatasetConfig, InputError
-from optsweep.data.files import FILES, load_contents
+from optsweep.config.checks import InputError
+from optsweep.config.dataset import DatasetConfig
+from optsweep.data.arrays import load_arrays
 
 # First word of every seed sequence: keeps what is drawn here independent of what else is
 # drawn from the same seed, such as the initialisation's torch.Generator().manual_seed(seed).
 _ORDER_STREAM = 0x0DE5
 _VAL_STREAM = 0x7A11
 
-_IMAGE_SHAPE = (28, 28)
-
 
 @dataclass(frozen=True)
 class Split:
     """Examples with their labels, all on one device."""
 
-    images: torch.Tensor  # (N, 784), pixels in [0, 1]
+    images: torch.Tensor  # (N, *input_shape), pixels in [0, 1] or floats as they were given
     labels: torch.Tensor  # (N,) int64
+
+    @property
+    def flat(self) -> torch.Tensor:
+        """(N, inputs), a view."""
+        return self.images.flatten(1)
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -41,26 +45,25 @@ class Dataset:
 
 
 def load_dataset(config: DatasetConfig, device: torch.device, dtype: torch.dtype) -> Dataset:
-    """Load the verified dataset and put it on `device`, fetching its files if need be.
+    """Load the dataset and put it on `device`, fetching its files if need be.
 
-    Pixels are bytes / 255, to the bit what torchvision's ToTensor makes of them. Training
-    examples are in the order of their file; those held out are left out.
+    Pixels are bytes / 255, to the bit what torchvision's ToTensor makes of them; floats are
+    as they are given. Training examples are in the order of their file; those held out are
+    left out.
 
     Args:
-        config: Which files, and how many examples are held out.
+        config: Which data, and how many examples are held out.
         device: Where the tensors stay.
         dtype: Of the images.
 
     Raises:
-        InputError: If the files are missing or corrupt, or if val_size is not in
+        InputError: If the data are missing or corrupt, or if val_size is not in
             0 … num_train - num_classes.
     """
     most = config.num_train - config.num_classes
     if not 0 <= config.val_size <= most:
         raise InputError(f"dataset.val_size={config.val_size}: expected 0 to {most}")
-    images, labels, test_images, test_labels = _load_arrays(config)
-    if (highest := max(labels.max(), test_labels.max())) >= config.num_classes:
-        raise InputError(f"dataset.num_classes={config.num_classes}: found the label {highest}")
+    images, labels, test_images, test_labels = load_arrays(config)
     val = None
     if config.val_size:
         held_out = val_mask(labels, config.val_size, config.val_seed)
@@ -129,29 +132,6 @@ def epoch_orders(
     return orders.to(device)
 
 
-def _load_arrays(config: DatasetConfig) -> list[np.ndarray]:
-    """Training images (N, 28, 28) and labels (N,), then those of the test set; uint8."""
-    contents = load_contents(config)
-    train, test = (config.num_train,), (config.num_test,)
-    shapes = (train + _IMAGE_SHAPE, train, test + _IMAGE_SHAPE, test)
-    return [
-        _parse_idx(file, contents[file], shape) for file, shape in zip(FILES, shapes, strict=True)
-    ]
-
-
-def _parse_idx(file: str, contents: bytes, shape: tuple[int, ...]) -> np.ndarray:
-    # An IDX header: 0, 0, 8 for unsigned bytes, the rank, then big-endian sizes.
-    header = bytes([0, 0, 8, len(shape)]) + np.array(shape, ">u4").tobytes()
-    start = contents[: len(header)]
-    if start != header or len(contents) != len(header) + np.prod(shape):
-        raise InputError(
-            f"{file}: expected an IDX file of {' x '.join(map(str, shape))} bytes, found "
-            f"{len(contents)} bytes with the header {start.hex(' ', 4)}; "
-            "are dataset.num_train and dataset.num_test right?"
-        )
-    return np.frombuffer(contents, np.uint8, offset=len(header)).reshape(shape)
-
-
 def _generator(*key: int) -> torch.Generator:
     # Neighbouring seeds and epochs are hashed apart.
     state = np.random.SeedSequence(key).generate_state(1, np.uint64)
@@ -161,10 +141,10 @@ def _generator(*key: int) -> torch.Generator:
 def _split(
     images: np.ndarray, labels: np.ndarray, device: torch.device, dtype: torch.dtype
 ) -> Split:
+    if images.dtype != np.uint8:
+        return Split(torch.tensor(images, dtype=dtype).to(device), torch.tensor(labels).to(device))
     # Moved as bytes, so that there is never more than one copy in floats. Divided by a tensor
     # of the device: CUDA turns a division by a number into a product, which rounds otherwise.
-    pixels = torch.tensor(images).to(device).flatten(start_dim=1).to(dtype)
-    return Split(
-        images=pixels.div_(torch.tensor(255, dtype=dtype, device=device)),
-        labels=torch.tensor(labels).to(device, torch.int64),
-    )
+    pixels = torch.tensor(images).to(device).to(dtype)
+    pixels.div_(torch.tensor(255, dtype=dtype, device=device))
+    return Split(pixels, torch.tensor(labels).to(device))

@@ -1,16 +1,28 @@
-"""Engines: what trains a stack for one epoch. All have the interface below.
+"""Engines: what trains a stack for one epoch, and what each supports and costs.
 
-`reference` is plain PyTorch on any device and is what every other engine is tested against.
+`reference` is plain PyTorch on any device, and what every other engine is tested against;
+`compiled` has loops of its own for multilayer perceptrons on a CPU. Each is a module or package
+with three functions, so that `choice` can compare them:
+
+- `supports(work)`: why it cannot do the work; empty if it can;
+- `seconds_per_epoch(work)`: what an epoch costs there, roughly;
+- `build(work, stack, train)`: the engine, around a stack and its training split.
 """
 
 from __future__ import annotations
 
-from typing import NamedTuple, Protocol
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 import numpy as np
+import torch
 from torch import Tensor
 
+from optsweep.config.schema import MLPConfig, ModuleConfig
 from optsweep.data.tensors import Split
+
+if TYPE_CHECKING:
+    from optsweep.optim.resolved import ResolvedOptimizer
 
 
 class Scores(NamedTuple):
@@ -18,6 +30,35 @@ class Scores(NamedTuple):
 
     loss: np.ndarray
     accuracy: np.ndarray
+
+
+@dataclass(frozen=True)
+class Work:
+    """What an engine is asked to do.
+
+    Attributes:
+        model: The network.
+        input_shape: Axes of one example, such as (1, 28, 28).
+        num_classes: Of the labels.
+        num_examples: Training examples of an epoch.
+        batch_size: Examples of a step; the last one of an epoch may have fewer.
+        num_seeds: Members of the stack.
+        optimizer: Resolved.
+        device: Where everything is.
+        dtype: Of weights and examples.
+        num_threads: Of a CPU.
+    """
+
+    model: MLPConfig | ModuleConfig
+    input_shape: tuple[int, ...]
+    num_classes: int
+    num_examples: int
+    batch_size: int
+    num_seeds: int
+    optimizer: ResolvedOptimizer
+    device: torch.device
+    dtype: torch.dtype
+    num_threads: int
 
 
 class Engine(Protocol):

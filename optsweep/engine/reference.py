@@ -8,13 +8,34 @@ from torch import Tensor
 from torch.nn import functional
 
 from optsweep.data.tensors import Split
-from optsweep.engine import Scores
-from optsweep.models.mlp import StackedMLP
-from optsweep.optim.optimizers import StackOptimizer
+from optsweep.engine import Scores, Work
+from optsweep.models import Stack
+from optsweep.optim.stacks import StackOptimizer
 
-# Examples times seeds of one forward pass without gradients: bounds its memory to about
-# 50 MB for the widest hidden layer of the report.
-_EVALUATION_ROWS = 100_000
+# Values of one pass without gradients, were it to keep those of all layers: bounds its memory
+# to 80 MB in float32. The report's network with ten seeds takes 10,000 images at once.
+_EVALUATION_VALUES = 20_000_000
+
+
+def supports(work: Work) -> str:
+    """Any work can be done here."""
+    del work
+    return ""
+
+
+def seconds_per_epoch(work: Work) -> float:
+    """Roughly."""
+    return 1.0
+
+
+def prepare() -> None:
+    """Nothing has to be imported."""
+
+
+def build(work: Work, stack: Stack, train: Split) -> ReferenceEngine:
+    """The engine around a stack and its training split."""
+    optimizer = work.optimizer.build(stack.named_parameters())
+    return ReferenceEngine(stack, optimizer, train, work.batch_size)
 
 
 class ReferenceEngine:
@@ -23,17 +44,18 @@ class ReferenceEngine:
     name = "torch"
 
     def __init__(
-        self, model: StackedMLP, optimizer: StackOptimizer, train: Split, batch_size: int
+        self, model: Stack, optimizer: StackOptimizer, train: Split, batch_size: int
     ) -> None:
         """Train `model` with `optimizer` on `train` in batches of `batch_size` examples."""
         self.model = model
         self.optimizer = optimizer
         self.train = train
         self.batch_size = batch_size
-        self.num_seeds = len(model.weights[0])
+        self.num_seeds = model.num_seeds
 
     def train_epoch(self, orders: Tensor | None, learning_rates: np.ndarray) -> Scores:
         """See `Engine.train_epoch`. The host waits for the device once, at the end."""
+        self.model.train(True)
         num_examples = len(self.train)
         device = self.train.images.device
         loss_sum = torch.zeros(self.num_seeds, dtype=torch.float64, device=device)
@@ -55,9 +77,10 @@ class ReferenceEngine:
     @torch.no_grad()
     def evaluate(self, split: Split) -> Scores:
         """See `Engine.evaluate`."""
+        self.model.train(False)
         loss_sum = torch.zeros(self.num_seeds, dtype=torch.float64, device=split.images.device)
         num_correct = torch.zeros_like(loss_sum, dtype=torch.int64)
-        rows = max(1, _EVALUATION_ROWS // self.num_seeds)
+        rows = max(1, _EVALUATION_VALUES // (self.num_seeds * self.model.num_activations))
         for first in range(0, len(split), rows):
             chunk = slice(first, first + rows)
             losses, correct = self._losses(split.images[chunk], split.labels[chunk])
@@ -66,11 +89,14 @@ class ReferenceEngine:
         return _scores(loss_sum, num_correct, len(split))
 
     def _batch(self, orders: Tensor | None, first: int) -> tuple[Tensor, Tensor]:
-        """Images (S, B, inputs) and labels (S, B), or (N, inputs) and (N,) for all examples."""
+        """Images (S, B, *input_shape) and labels (S, B), or all (N, *input_shape) and (N,)."""
+        images, labels = self.train.images, self.train.labels
         if orders is None:
-            return self.train.images, self.train.labels
+            return images, labels
         chosen = orders[:, first : first + self.batch_size]
-        return self.train.images[chosen], self.train.labels[chosen]
+        # images[chosen] takes 4 times as long: 0.12 ms of a step of one ms at b = 256.
+        gathered = images.index_select(0, chosen.flatten())
+        return gathered.view(*chosen.shape, *images.shape[1:]), labels[chosen]
 
     def _step(self, batch: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
         losses, correct = self._losses(*batch)

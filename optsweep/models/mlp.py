@@ -1,59 +1,116 @@
-"""A stack of multilayer perceptrons, one per seed: every parameter has a leading seed axis."""
+"""Multilayer perceptrons: of one seed as a module, and of all seeds as a stack."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import copy
+import math
+from collections.abc import Sequence
 
 import torch
-from torch import Generator, Tensor
+from torch import Tensor, nn
 from torch.nn import functional
 
-from optsweep.config.schema import ModelConfig
-from optsweep.models.initializers import default, generator_of
+from optsweep.config.schema import MLPConfig
+from optsweep.models.seeding import Initializer, begin
 
-Initializer = Callable[[Tensor, Tensor, Generator], None]
+
+class MLP(nn.Module):
+    """Linear layers with ReLU and optional layer normalization of the hidden ones.
+
+    Its parameters are called `linear1.weight`, `linear1.bias`, `norm1.weight` and so on.
+    """
+
+    def __init__(
+        self,
+        num_inputs: int,
+        num_classes: int,
+        hidden_sizes: Sequence[int] = MLPConfig.hidden_sizes,
+        layernorm_position: Sequence[int] = (),
+        layernorm_placement: str = "after",
+    ) -> None:
+        """Build the layers; `layernorm_position` counts hidden layers from 1."""
+        super().__init__()
+        self.num_hidden = len(hidden_sizes)
+        self.norm_before_activation = layernorm_placement == "before"
+        sizes = [num_inputs, *hidden_sizes, num_classes]
+        for layer in range(1, len(sizes)):
+            self.add_module(f"linear{layer}", nn.Linear(sizes[layer - 1], sizes[layer]))
+            if layer in layernorm_position:
+                self.add_module(f"norm{layer}", nn.LayerNorm(sizes[layer]))
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Logits (B, classes) of images (B, *any shape), which are flattened."""
+        x = images.flatten(1)
+        for layer in range(1, self.num_hidden + 1):
+            x = self.get_submodule(f"linear{layer}")(x)
+            norm = getattr(self, f"norm{layer}", nn.Identity())
+            x = torch.relu(norm(x)) if self.norm_before_activation else norm(torch.relu(x))
+        return self.get_submodule(f"linear{self.num_hidden + 1}")(x)
 
 
 class StackedMLP:
-    """S networks of one shape, with ReLU and optional layer normalization.
+    """S networks of one shape: what `MLP` computes, for all seeds at once.
 
     Attributes:
         weights: Per layer (S, out, in).
         biases: Per layer (S, out).
         norms: Hidden layer (0-based) to its scale and shift, both (S, out).
+        num_seeds: S.
+        num_activations: Values that a pass keeps of one example of one seed.
+        note: Empty, see `Stack`.
     """
+
+    note = ""
 
     def __init__(
         self,
-        config: ModelConfig,
+        config: MLPConfig,
         seeds: Sequence[int],
         initializer: Initializer,
-        num_inputs: int,
+        input_shape: int | Sequence[int],
         num_classes: int,
         device: torch.device,
         dtype: torch.dtype = torch.float32,
     ):
         """Draw the initial weights of every seed.
 
-        Weights are drawn on the CPU in float32 whatever the device and precision, so
-        that they are the same everywhere.
+        Args:
+            config: Widths and layer normalization.
+            seeds: The S seeds; see `begin`.
+            initializer: Of each layer's weight and bias.
+            input_shape: Of one example, which is flattened; a number for a vector.
+            num_classes: Number of outputs.
+            device: Where the stack is kept.
+            dtype: Its precision.
         """
         self.norm_before_activation = config.layernorm_placement == "before"
-        sizes = [num_inputs, *config.hidden_sizes, num_classes]
-        shapes = list(zip(sizes[1:], sizes[:-1], strict=True))
-        drawn = [_draw(seed, shapes, initializer) for seed in seeds]
+        self.num_seeds = len(seeds)
+        self.num_activations = sum(config.hidden_sizes) + num_classes
+        shape = (input_shape,) if isinstance(input_shape, int) else tuple(input_shape)
+        self._input_shape = shape
 
-        def stack(layers: tuple[Tensor, ...]) -> Tensor:
-            return torch.stack(layers).to(device, dtype).requires_grad_()
+        def build() -> MLP:
+            return MLP(
+                math.prod(shape),
+                num_classes,
+                config.hidden_sizes,
+                config.layernorm_position,
+                config.layernorm_placement,
+            )
 
-        self.weights = [stack(layer) for layer in zip(*(w for w, _ in drawn), strict=True)]
-        self.biases = [stack(layer) for layer in zip(*(b for _, b in drawn), strict=True)]
-        self.norms: dict[int, tuple[Tensor, Tensor]] = {}
-        for position in config.layernorm_position:
-            shape = (len(seeds), sizes[position])
-            scale = torch.ones(shape, device=device, dtype=dtype, requires_grad=True)
-            shift = torch.zeros(shape, device=device, dtype=dtype, requires_grad=True)
-            self.norms[position - 1] = (scale, shift)
+        states = [begin(build, initializer, seed).network.state_dict() for seed in seeds]
+
+        def stack(name: str) -> Tensor:
+            drawn = torch.stack([state[name] for state in states])
+            return drawn.to(device, dtype).requires_grad_()
+
+        layers = range(1, len(config.hidden_sizes) + 2)
+        self.weights = [stack(f"linear{layer}.weight") for layer in layers]
+        self.biases = [stack(f"linear{layer}.bias") for layer in layers]
+        self.norms = {
+            position - 1: (stack(f"norm{position}.weight"), stack(f"norm{position}.bias"))
+            for position in config.layernorm_position
+        }
 
     def named_parameters(self) -> list[tuple[str, Tensor]]:
         """Every parameter in the order of the forward pass."""
@@ -65,17 +122,36 @@ class StackedMLP:
                 named += [(f"norm{layer + 1}.weight", scale), (f"norm{layer + 1}.bias", shift)]
         return named
 
+    def train(self, mode: bool) -> None:
+        """Nothing here differs between training and evaluation."""
+
+    def twin(self) -> StackedMLP:
+        """See `Stack.twin`."""
+
+        def leaf(tensor: Tensor) -> Tensor:
+            return tensor.detach().requires_grad_()
+
+        twin = copy.copy(self)
+        twin.weights = [leaf(weight) for weight in self.weights]
+        twin.biases = [leaf(bias) for bias in self.biases]
+        twin.norms = {layer: (leaf(a), leaf(b)) for layer, (a, b) in self.norms.items()}
+        return twin
+
     def forward(self, images: Tensor) -> Tensor:
         """Logits of a batch.
 
         Args:
-            images: (S, B, inputs), or (B, inputs) for a batch that all seeds share.
+            images: (S, B, *input_shape), or (B, *input_shape) for a batch that all seeds share;
+                examples may be flattened already.
 
         Returns:
             (S, B, classes).
         """
         last = len(self.weights) - 1
         x = images
+        num_axes = len(self._input_shape)
+        if images.shape[-num_axes:] == self._input_shape:
+            x = images.flatten(-num_axes)  # a view: (S, B, inputs) or (B, inputs)
         for layer, (weight, bias) in enumerate(zip(self.weights, self.biases, strict=True)):
             x = _linear(x, weight, bias)
             if layer == last:
@@ -100,20 +176,3 @@ def _linear(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
         product = x @ weight.reshape(-1, num_inputs).T  # (B, S * out)
         return product.view(-1, num_seeds, num_outputs).transpose(0, 1) + bias.unsqueeze(1)
     return torch.baddbmm(bias.unsqueeze(1), x, weight.transpose(1, 2))
-
-
-def _draw(
-    seed: int, shapes: Sequence[tuple[int, int]], initializer: Initializer
-) -> tuple[list[Tensor], list[Tensor]]:
-    """Initial weights and biases of one seed, layer by layer."""
-    generator = generator_of(seed)
-    weights = [torch.empty(shape, dtype=torch.float32) for shape in shapes]
-    biases = [torch.empty(shape[0], dtype=torch.float32) for shape in shapes]
-    layers = list(zip(weights, biases, strict=True))
-    # As in a script that builds nn.Sequential first and then applies an initialiser to it.
-    for weight, bias in layers:
-        default(weight, bias, generator)
-    if initializer is not default:
-        for weight, bias in layers:
-            initializer(weight, bias, generator)
-    return weights, biases

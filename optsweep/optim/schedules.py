@@ -1,28 +1,16 @@
-"""Learning-rate schedules: a table of rates made before training starts.
+"""Learning-rate schedules that torch lacks: pure functions from a tick to a multiplier.
 
-PyTorch's own schedulers are stepped on a dummy optimizer; schedules that PyTorch lacks
-are pure functions from the tick (an epoch or a step, by `scheduler.interval`) to a
-multiplier on the base learning rate.
+A tick is an epoch or a step, by `scheduler.interval`; the multiplier is on the base learning rate.
+Every public function here may be named by `scheduler._target_`.
 """
 
 from __future__ import annotations
 
-import inspect
 import math
 import warnings
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
-
-import numpy as np
-import torch
-from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
-
-from optsweep.config.targets import locate
+from collections.abc import Callable, Sequence
 
 Schedule = Callable[[int], float]
-
-# Parameters that mean "the length of the run" in torch's schedulers and in ours.
-_RUN_LENGTHS = ("T_max", "total_iters", "total_steps", "num_steps")
 
 
 def factor(factor: float, floor_scale: float = 0.0) -> Schedule:
@@ -119,107 +107,9 @@ def cosine_warmup(num_steps: int, warmup_steps: int = 0, final_scale: float = 0.
     return multiplier
 
 
-def learning_rates(
-    scheduler: Mapping[str, Any], lr: float, epochs: int, steps_per_epoch: int
-) -> np.ndarray:
-    """Tabulate the learning rate of a whole run.
-
-    Args:
-        scheduler: ``_target_`` (a torch scheduler class or a function of this module),
-            ``interval`` (``epoch`` or ``step``) and the settings. Settings that mean the
-            run's length default to it; those that end in ``_epochs`` are turned into ticks;
-            ``base_lr`` takes the place of ``lr``.
-        lr: Base learning rate of the optimizer.
-        epochs: Length of the run in epochs.
-        steps_per_epoch: Mini-batches of an epoch.
-
-    Returns:
-        (epochs, 1) if the rate changes with the epoch, (epochs, steps_per_epoch) if it
-        changes with every step.
-
-    Raises:
-        ValueError: If a setting is unknown or cannot be used in a run of this length.
-
-    Warns:
-        UserWarning: If a milestone lies beyond the end of the run.
-    """
-    settings = dict(scheduler)
-    target = settings.pop("_target_")
-    ticks_per_epoch = steps_per_epoch if settings.pop("interval") == "step" else 1
-    num_ticks = epochs * ticks_per_epoch
-    schedule = locate("scheduler", target)
-    if "base_lr" not in inspect.signature(schedule).parameters:  # CyclicLR has its own
-        lr = settings.pop("base_lr", lr)
-    _fill_lengths(schedule, settings, num_ticks, ticks_per_epoch)
-    if isinstance(schedule, type) and issubclass(schedule, LRScheduler):
-        if issubclass(schedule, ReduceLROnPlateau):
-            raise ValueError(f"scheduler {target} needs a metric; choose a schedule of time alone")
-        if "max_lr" in inspect.signature(schedule).parameters:
-            settings.setdefault("max_lr", lr)
-        rates = _torch_rates(schedule, settings, lr, num_ticks)
-    else:
-        multiplier = _call(schedule, settings)
-        rates = [lr * multiplier(t) for t in range(num_ticks)]
-    for rate in rates:
-        if not 0 <= rate < math.inf:
-            raise ValueError(f"scheduler {target} gives rate {rate}: expected a finite number >= 0")
-    _warn_of_milestones(settings.get("milestones", ()), num_ticks, scheduler["interval"])
-    return np.array(rates, dtype=np.float64).reshape(epochs, ticks_per_epoch)
-
-
-def _fill_lengths(
-    schedule: Any, settings: dict[str, Any], num_ticks: int, ticks_per_epoch: int
-) -> None:
-    for name in list(settings):
-        if name.endswith("_epochs"):
-            ticks = round(settings.pop(name) * ticks_per_epoch)
-            settings[name.removesuffix("_epochs") + "_steps"] = ticks
-    for name in _RUN_LENGTHS:
-        if name in inspect.signature(schedule).parameters:
-            settings.setdefault(name, num_ticks)
-
-
-class _Still(torch.optim.SGD):
-    """For schedulers, who watch that steps are taken; torch's own would import its compiler."""
-
-    def step(self, closure: Any = None) -> Any:
-        """Do nothing."""
-
-
-def _torch_rates(
-    schedule: type[LRScheduler], settings: dict[str, Any], lr: float, num_ticks: int
-) -> list[float]:
-    optimizer = _Still([torch.zeros(1)], lr=lr)
-    scheduler = _call(schedule, {"optimizer": optimizer, **settings})
-    rates = []
-    for tick in range(num_ticks):
-        if tick:
-            optimizer.step()
-            scheduler.step()
-        rates.append(optimizer.param_groups[0]["lr"])
-    return rates
-
-
-def _call(schedule: Any, settings: dict[str, Any]) -> Any:
-    try:
-        return schedule(**settings)
-    except TypeError as error:
-        raise ValueError(f"scheduler {schedule.__name__}: {error}") from error
-
-
 def _check_warmup(num_steps: int, warmup_steps: int) -> None:
     if not 0 <= warmup_steps < num_steps:
         raise ValueError(
             f"scheduler: a warm-up of {warmup_steps} does not fit into a run of {num_steps}; "
             "it has to be shorter than the run"
-        )
-
-
-def _warn_of_milestones(milestones: Sequence[int], num_ticks: int, interval: str) -> None:
-    missed = [milestone for milestone in milestones if milestone >= num_ticks]
-    if missed:
-        warnings.warn(
-            f"scheduler.milestones: {', '.join(map(str, missed))} is never reached in "
-            f"{num_ticks} {interval}s",
-            stacklevel=3,
         )

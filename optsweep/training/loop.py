@@ -10,9 +10,10 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from optsweep.config.schema import StoppingConfig
 from optsweep.data.tensors import Dataset, epoch_orders
 from optsweep.engine import Engine, Scores
-from optsweep.training.stopping import NEVER, Stop, StoppingConfig, find_stop
+from optsweep.training.stopping import NEVER, Stop, find_stop
 
 
 @dataclass(frozen=True)

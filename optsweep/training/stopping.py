@@ -6,30 +6,10 @@ stack, with a diverged seed counted as 0.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
-from optsweep.config.checks import InputError, as_text, integer, known_keys, number
-
-
-@dataclass(frozen=True)
-class StoppingConfig:
-    """When to stop; nothing is stopped as it stands.
-
-    Attributes:
-        patience: Epochs without a new best accuracy after which a cell ends; None: never.
-        floor: Accuracies that the best epoch so far has to reach, the first after epoch 1;
-            beyond its end nothing is asked for.
-    """
-
-    patience: int | None = None
-    floor: tuple[float, ...] = ()
-
-    def __bool__(self) -> bool:
-        """Whether anything can be stopped."""
-        return self.patience is not None or bool(self.floor)
-
+from optsweep.config.schema import StoppingConfig
 
 NEVER = StoppingConfig()
 
@@ -49,28 +29,6 @@ class Stop:
     rule: str
     best: float
     wanted: float
-
-
-def stopping_config(values: Mapping[str, Any], val_size: int) -> StoppingConfig:
-    """Validate the section `stopping` of a configuration.
-
-    Raises:
-        InputError: If a value cannot be used, or there are no validation examples to judge by.
-    """
-    known_keys("stopping.", values, list(StoppingConfig.__dataclass_fields__))
-    patience, floor = values.get("patience"), values.get("floor", ())
-    if not isinstance(floor, Sequence) or isinstance(floor, str):
-        raise InputError(f"stopping.floor={floor}: expected a list of accuracies such as [0,0.5]")
-    for accuracy in floor:
-        if number("stopping.floor", accuracy) > 1:
-            raise InputError(f"stopping.floor={as_text(floor)}: an accuracy is at most 1")
-    config = StoppingConfig(
-        patience=None if patience is None else integer("stopping.patience", patience, 1, 10**6),
-        floor=tuple(map(float, floor)),
-    )
-    if config and not val_size:
-        raise InputError("stopping needs validation examples to judge by; give dataset.val_size")
-    return config
 
 
 def find_stop(config: StoppingConfig, accuracies: Sequence[float]) -> Stop | None:

@@ -43,11 +43,22 @@ def test_override(given, rewritten):
     assert rewrite([given], config_dir()) == [rewritten]
 
 
-def test_a_dotted_path_chooses_the_optimizer_without_a_file():
-    assert rewrite(["optimizer=torch.optim.Adamax"], config_dir()) == [
-        "optimizer=custom",
-        "optimizer._target_=torch.optim.Adamax",
-    ]
+@pytest.mark.parametrize(
+    ("given", "rewritten"),
+    [
+        (
+            "optimizer=torch.optim.Adamax",
+            ["optimizer=custom", "optimizer._target_=torch.optim.Adamax"],
+        ),
+        (
+            "model=torchvision.models.resnet18",
+            ["model=custom", "model._target_=torchvision.models.resnet18"],
+        ),
+        ("dataset=some/my.npz", ["dataset=npz", "dataset.path=some/my.npz"]),
+    ],
+)
+def test_a_path_takes_the_place_of_an_option_file(given, rewritten):
+    assert rewrite([given], config_dir()) == rewritten
 
 
 def test_a_name_that_is_more_than_a_number_cannot_stand_among_numbers():

@@ -7,7 +7,8 @@ import pytest
 import torch
 import yaml
 
-from optsweep.config.schema import DatasetConfig, InputError
+from optsweep.config.checks import InputError
+from optsweep.config.dataset import dataset_config
 from optsweep.data.tensors import epoch_orders, load_dataset, val_mask
 
 HERE = Path(__file__).parents[1]
@@ -18,7 +19,7 @@ CPU = torch.device("cpu")
 @pytest.fixture
 def config(tmp_path):
     values = yaml.safe_load((HERE / "conf/dataset/slice.yaml").read_text())
-    return DatasetConfig(**{**values, "debian_folder": str(SLICE)}, root=str(tmp_path))
+    return dataset_config(values | {"debian_folder": str(SLICE), "root": str(tmp_path)})
 
 
 def raw(name, header):
@@ -31,7 +32,7 @@ def test_dataset_is_in_the_order_of_its_files(config):
     assert data.val is None
     assert (len(data.train), len(data.test)) == (1000, 200)
     for split, name in ((data.train, "train"), (data.test, "t10k")):
-        assert split.images.shape == (len(split), 784)
+        assert split.images.shape == (len(split), 1, 28, 28)
         assert split.images.dtype == torch.float32
         assert split.labels.dtype == torch.int64
         images = raw(f"{name}-images-idx3-ubyte.gz", 16)
@@ -46,7 +47,7 @@ def test_pixels_are_those_of_torchvision(config):
     from torchvision.transforms.functional import to_tensor
 
     image = raw("train-images-idx3-ubyte.gz", 16)[:784].reshape(28, 28, 1)
-    expected = to_tensor(image.copy()).flatten()
+    expected = to_tensor(image.copy())
     assert torch.equal(load_dataset(config, CPU, torch.float32).train.images[0], expected)
 
 
@@ -123,8 +124,9 @@ def test_impossible_val_size_is_refused(config, val_size):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"num_train": 999}, "train-images-idx3-ubyte: expected an IDX file of 999 x 28 x 28"),
-        ({"num_test": 201}, "t10k-images-idx3-ubyte: expected an IDX file of 201 x 28 x 28"),
+        ({"num_train": 999}, "dataset.num_train=999: found 1000 in the data"),
+        ({"num_test": 201}, "dataset.num_test=201: found 200 in the data"),
+        ({"input_shape": (1, 7, 112)}, r"dataset.input_shape=\(1, 7, 112\): found \[1, 28, 28\]"),
         ({"num_classes": 9}, "dataset.num_classes=9: found the label 9"),
     ],
 )

@@ -1,5 +1,6 @@
 """The compiled engine against the reference, step by step, for all that it accepts."""
 
+import dataclasses
 import os
 import subprocess
 import sys
@@ -9,14 +10,16 @@ import pytest
 import torch
 import yaml
 
+from optsweep.config.checks import InputError
 from optsweep.config.schema import Config
 from optsweep.data.tensors import Split, epoch_orders, load_dataset
-from optsweep.engine.choice import Choice, choose_engine, make_engine
+from optsweep.engine.choice import ENGINES, choose_engine
 from optsweep.engine.compiled import jit
 from optsweep.engine.compiled.rules import rule_of
 from optsweep.models.initializers import default
 from optsweep.models.mlp import StackedMLP
-from optsweep.training.cell import plan_cell, train_cell
+from optsweep.training.cell import train_cell
+from optsweep.training.plan import plan_cell
 
 CPU = torch.device("cpu")
 SEEDS = 2
@@ -36,8 +39,8 @@ OPTIMIZERS = {
     "nadam": {"_target_": "torch.optim.NAdam", "lr": 1e-3, "weight_decay": 1e-3},
     "radam": {"_target_": "torch.optim.RAdam", "lr": 1e-3, "weight_decay": 1e-3},
     "rmsprop": {"_target_": "torch.optim.RMSprop", "lr": 1e-3, "weight_decay": 1e-3},
-    "lars": {"_target_": "optsweep.optim.optimizers.LARS", "lr": 1.0, "weight_decay": 1e-3},
-    "lamb": {"_target_": "optsweep.optim.optimizers.LAMB", "lr": 1e-3, "weight_decay": 1e-2},
+    "lars": {"_target_": "optsweep.optim.layerwise.LARS", "lr": 1.0, "weight_decay": 1e-3},
+    "lamb": {"_target_": "optsweep.optim.layerwise.LAMB", "lr": 1e-3, "weight_decay": 1e-2},
     "adagrad": {"_target_": "torch.optim.Adagrad", "lr": 1e-2, "weight_decay": 1e-3},
 }
 # Few depths: the compiler takes some ten seconds for each.
@@ -78,13 +81,14 @@ def trained(train_split, precision, batch_size, optimizer, model, decay_all=True
     }
     config = Config.from_mapping(values)
     dtype = getattr(torch, precision)
+    work = dataclasses.replace(plan_cell(config).work, dtype=dtype)
     split = Split(train_split.images.to(dtype), train_split.labels)
     steps = -(-NUM_EXAMPLES // batch_size)
     rates = np.linspace(0.5, 1, steps) * optimizer["lr"]
     engines = []
     for name in ("torch", "numba"):
         network = StackedMLP(config.model, config.seeds, default, 784, 10, CPU, dtype)
-        engine = make_engine(Choice(name), config, network, split)
+        engine = ENGINES[name].build(work, network, split)
         assert engine.name == name
         scores = []
         for epoch in (1, 2):
@@ -194,7 +198,7 @@ def test_a_diverged_seed_leaves_the_others_untouched(slice_config):
     network = StackedMLP(config.model, config.seeds, default, 784, 10, CPU)
     network.weights[0].data[1] = float("nan")
     split = load_dataset(config.dataset, CPU, torch.float32).train
-    engine = make_engine(plan.engine, config, network, split)
+    engine = ENGINES[plan.engine.name].build(plan.work, network, split)
     for epoch in (1, 2, 3):
         orders = epoch_orders(config.seeds, epoch, len(split), CPU)
         scores = engine.train_epoch(orders, plan.learning_rates[epoch - 1])
@@ -207,7 +211,8 @@ def test_code_from_the_cache_gives_what_fresh_code_gives(slice_config, tmp_path)
     (tmp_path / "config.yaml").write_text(yaml.safe_dump(config.to_mapping()))
     program = (
         "import sys, yaml; from optsweep.config.schema import Config; "
-        "from optsweep.training.cell import plan_cell, train_cell; "
+        "from optsweep.training.cell import train_cell; "
+        "from optsweep.training.plan import plan_cell; "
         "config = Config.from_mapping(yaml.safe_load(open(sys.argv[1]))); "
         "print([row['test_loss'] for row in train_cell(plan_cell(config)).history])"
     )
@@ -243,7 +248,7 @@ def test_kept_code_belongs_to_one_state_of_all_sources(tmp_path, monkeypatch):
         (("optimizer=adamw",), "numba"),
         (("optimizer=lars",), "numba"),
         (
-            ("optimizer=rmsprop", "momentum=0.9", "trainer.engine=numba"),
+            ("optimizer=rmsprop", "momentum=0.9"),
             "torch (numba has no rule for these settings of RMSprop)",
         ),
         (
@@ -257,12 +262,18 @@ def test_kept_code_belongs_to_one_state_of_all_sources(tmp_path, monkeypatch):
     ],
 )
 def test_the_choice_of_the_engine(slice_config, overrides, choice):
-    assert str(choose_engine(slice_config(*overrides), CPU)) == choice
+    assert str(plan_cell(slice_config(*overrides)).engine) == choice
+
+
+def test_only_auto_chooses_another_engine_than_the_one_wanted(slice_config):
+    config = slice_config("optimizer=rmsprop", "momentum=0.9", "trainer.engine=numba")
+    with pytest.raises(InputError, match="engine=numba: numba has no rule for these settings of"):
+        plan_cell(config)
 
 
 def test_other_devices_have_the_reference(slice_config):
-    choice = choose_engine(slice_config(), torch.device("cuda"))
-    assert choice == ("torch", "numba is for the CPU")
+    work = dataclasses.replace(plan_cell(slice_config()).work, device=torch.device("cuda"))
+    assert choose_engine(work, "auto") == ("torch", "numba is for the CPU")
 
 
 def test_a_rule_needs_all_of_its_settings():

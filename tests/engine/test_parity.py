@@ -24,7 +24,7 @@ from torch.optim import SGD, Adam, AdamW, NAdam, Optimizer, RMSprop, lr_schedule
 
 from optsweep.cli.composition import config_dir
 from optsweep.cli.overrides import options
-from optsweep.config.schema import ModelConfig
+from optsweep.config.schema import MLPConfig
 from optsweep.data.tensors import Dataset, epoch_orders, load_dataset
 from optsweep.models import initializers
 from optsweep.models.mlp import StackedMLP
@@ -158,8 +158,8 @@ def of_option_file(name: str) -> Callable[[nn.Module], Optimizer]:
     settings = yaml.safe_load((config_dir() / "optimizer" / f"{name}.yaml").read_text())
     target = settings.pop("_target_")
     ours = {
-        "optsweep.optim.optimizers.LARS": PlainLARS,
-        "optsweep.optim.optimizers.LAMB": PlainLAMB,
+        "optsweep.optim.layerwise.LARS": PlainLARS,
+        "optsweep.optim.layerwise.LAMB": PlainLAMB,
     }
     return of_all(ours.get(target) or pkgutil.resolve_name(target), **settings)
 
@@ -460,7 +460,7 @@ def test_training_agrees_with_a_plain_loop(
 @pytest.mark.parametrize("init", INITS)
 def test_initial_weights_are_those_of_a_plain_script(init):
     sizes = (128, 56, 32)
-    config = ModelConfig(hidden_sizes=sizes, layernorm_position=(1, 3))
+    config = MLPConfig(hidden_sizes=sizes, layernorm_position=(1, 3))
     device = torch.device("cpu")
     stack = StackedMLP(config, range(3, 6), getattr(initializers, init), 784, 10, device)
     case = Case("", init=INITS[init], hidden_sizes=sizes, norms=(1, 3))

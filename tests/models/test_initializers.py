@@ -5,12 +5,11 @@ import math
 import pytest
 import torch
 
-from optsweep.config.schema import ModelConfig
+from optsweep.config.schema import MLPConfig
 from optsweep.models import initializers
 from optsweep.models.initializers import (
     default,
     gaussian,
-    generator_of,
     kaiming,
     orthogonal,
     xavier,
@@ -26,6 +25,10 @@ N = NUM_OUTPUTS * NUM_INPUTS  # 100,352 weights
 #   mean      sigma / sqrt(n)
 #   variance  sigma^2 sqrt((k - 1) / n) with kurtosis k: 3 for a normal, 9/5 for a uniform
 STANDARD_ERRORS = 5
+
+
+def generator_of(seed):
+    return torch.Generator().manual_seed(seed)
 
 
 def draw(initializer, shape=(NUM_OUTPUTS, NUM_INPUTS), seed=0, **settings):
@@ -132,14 +135,14 @@ class TestDraws:
         assert abs(correlation) < STANDARD_ERRORS / math.sqrt(N)
 
     def test_layers_of_a_network_differ(self, initializer):
-        config = ModelConfig(hidden_sizes=(64, 64, 64))
+        config = MLPConfig(hidden_sizes=(64, 64, 64))
         stack = StackedMLP(config, [0], initializer, 64, 10, torch.device("cpu"))
         assert not torch.equal(stack.weights[0], stack.weights[1])
         assert not torch.equal(stack.weights[1], stack.weights[2])
 
     def test_a_seed_does_not_depend_on_its_stack(self, initializer):
         def parameters(seeds):
-            config = ModelConfig(hidden_sizes=(20, 10))
+            config = MLPConfig(hidden_sizes=(20, 10))
             stack = StackedMLP(config, seeds, initializer, 30, 5, torch.device("cpu"))
             return [stack.detach() for _, stack in stack.named_parameters()]
 
@@ -162,11 +165,51 @@ def test_default_is_the_reset_of_pytorch_s_linear_layer(shape):
     assert torch.equal(bias, layer.bias)
 
 
+# A convolution with a kernel of 5 x 5 from 32 channels to 64: each output sees 800 inputs, each
+# input 1600 outputs. 51,200 weights.
+CONVOLUTION = (64, 32, 5, 5)
+FAN_IN, FAN_OUT = 32 * 5 * 5, 64 * 5 * 5
+
+
+class TestConvolutions:
+    """The fans count the kernel's pixels."""
+
+    def test_default_is_the_reset_of_pytorch_s_convolution(self):
+        with torch.random.fork_rng():
+            torch.manual_seed(3)
+            layer = torch.nn.Conv2d(32, 64, 5)
+        weight, bias = torch.empty(CONVOLUTION), torch.empty(64)
+        default(weight, bias, generator_of(3))
+        assert torch.equal(weight, layer.weight)
+        assert torch.equal(bias, layer.bias)
+        assert_uniform(weight, 1 / math.sqrt(FAN_IN))
+
+    def test_xavier(self):
+        assert_uniform(draw(xavier, CONVOLUTION)[0], math.sqrt(6 / (FAN_IN + FAN_OUT)))
+
+    def test_kaiming(self):
+        assert_normal(draw(kaiming, CONVOLUTION)[0], math.sqrt(2 / FAN_IN))
+
+    def test_gaussian(self):
+        assert_normal(draw(gaussian, CONVOLUTION)[0], 0.01)
+
+    def test_orthogonal(self):
+        rows = draw(orthogonal, CONVOLUTION)[0].flatten(1).double()
+        torch.testing.assert_close(rows @ rows.T, 2 * torch.eye(64).double(), atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("initializer", INITIALIZERS)
+def test_a_layer_may_have_no_bias(initializer):
+    weight = torch.full((8, 4), torch.nan)
+    initializer(weight, None, generator_of(0))
+    assert weight.isfinite().all()
+
+
 def test_every_initializer_is_tested():
     functions = vars(initializers).values()
     public = {
         f
         for f in functions
-        if getattr(f, "__module__", "") == initializers.__name__ and f is not generator_of
+        if getattr(f, "__module__", "") == initializers.__name__ and not f.__name__.startswith("_")
     }
     assert public == set(INITIALIZERS)

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from optsweep.config.schema import ModelConfig
+from optsweep.config.schema import MLPConfig
 from optsweep.models.initializers import default, gaussian
 from optsweep.models.mlp import StackedMLP
 
@@ -15,13 +15,13 @@ NUM_SEEDS, NUM_EXAMPLES, NUM_INPUTS, NUM_CLASSES = 3, 7, 12, 4
 SEEDS = range(5, 5 + NUM_SEEDS)
 
 CONFIGS = {
-    "one hidden layer": ModelConfig((9,)),
-    "two hidden layers": ModelConfig((9, 6)),
-    "equal widths": ModelConfig((4, 4, 4)),
-    "norm after the first": ModelConfig((9, 6, 5), (1,), "after"),
-    "norm before the second": ModelConfig((9, 6, 5), (2,), "before"),
-    "norm after the first and last": ModelConfig((9, 6, 5), (1, 3), "after"),
-    "norm before all": ModelConfig((9, 6, 5), (1, 2, 3), "before"),
+    "one hidden layer": MLPConfig((9,)),
+    "two hidden layers": MLPConfig((9, 6)),
+    "equal widths": MLPConfig((4, 4, 4)),
+    "norm after the first": MLPConfig((9, 6, 5), (1,), "after"),
+    "norm before the second": MLPConfig((9, 6, 5), (2,), "before"),
+    "norm after the first and last": MLPConfig((9, 6, 5), (1, 3), "after"),
+    "norm before all": MLPConfig((9, 6, 5), (1, 2, 3), "before"),
 }
 
 
@@ -37,7 +37,7 @@ def stack_of(config, dtype=torch.float64, initializer=default):
     return stack
 
 
-def network_of(stack: StackedMLP, config: ModelConfig, index: int) -> nn.Sequential:
+def network_of(stack: StackedMLP, config: MLPConfig, index: int) -> nn.Sequential:
     """One seed's network as a plain module with copies of its parameters."""
     modules: list[nn.Module] = []
     sizes = [NUM_INPUTS, *config.hidden_sizes]
@@ -55,7 +55,7 @@ def network_of(stack: StackedMLP, config: ModelConfig, index: int) -> nn.Sequent
 
 
 @pytest.fixture(params=CONFIGS)
-def config(request) -> ModelConfig:
+def config(request) -> MLPConfig:
     return CONFIGS[request.param]
 
 
@@ -137,7 +137,7 @@ def test_gradients_of_a_seed_are_not_disturbed_by_another(config, images, labels
 
 
 def test_parameters_come_in_the_order_of_the_forward_pass():
-    stack = stack_of(ModelConfig((9, 6, 5), (1, 3)))
+    stack = stack_of(MLPConfig((9, 6, 5), (1, 3)))
     expected = {
         "linear1.weight": (9, NUM_INPUTS),
         "linear1.bias": (9,),
@@ -162,7 +162,7 @@ def test_parameters_come_in_the_order_of_the_forward_pass():
 
 
 def test_norms_start_as_the_identity():
-    config = ModelConfig((9, 6), (2,))
+    config = MLPConfig((9, 6), (2,))
     device = torch.device("cpu")
     stack = StackedMLP(config, SEEDS, default, NUM_INPUTS, NUM_CLASSES, device)
     scale, shift = stack.norms[1]
@@ -173,7 +173,7 @@ def test_norms_start_as_the_identity():
 @pytest.mark.parametrize("placement", ["before", "after"])
 def test_layer_norm_position_is_seen_in_what_it_normalizes(placement, images):
     """Before, the ReLU still zeroes half of the units; after, it does no longer."""
-    config = ModelConfig((200,), (1,), placement)
+    config = MLPConfig((200,), (1,), placement)
     device = torch.device("cpu")
     stack = StackedMLP(config, [0], default, NUM_INPUTS, 200, device, torch.float64)
     with torch.no_grad():  # make the logits show the hidden layer
@@ -192,13 +192,13 @@ def test_layer_norm_position_is_seen_in_what_it_normalizes(placement, images):
 
 
 def test_precision_and_initializer():
-    stack = stack_of(ModelConfig((9, 6)), torch.float32, gaussian)
+    stack = stack_of(MLPConfig((9, 6)), torch.float32, gaussian)
     assert all(parameter.dtype == torch.float32 for _, parameter in stack.named_parameters())
     assert not any(bias.any() for bias in stack.biases)
 
 
 def test_precision_does_not_change_the_draw():
-    config = ModelConfig((9, 6))
+    config = MLPConfig((9, 6))
     single, double = stack_of(config, torch.float32), stack_of(config, torch.float64)
     for (_, one), (_, other) in zip(
         single.named_parameters(), double.named_parameters(), strict=True

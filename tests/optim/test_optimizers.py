@@ -6,14 +6,9 @@ import math
 import pytest
 import torch
 
-from optsweep.optim.optimizers import (
-    LAMB,
-    LARS,
-    SeedwiseOptimizer,
-    build_optimizer,
-    check_settings,
-    is_stackable,
-)
+from optsweep.optim.layerwise import LAMB, LARS
+from optsweep.optim.resolved import ResolvedOptimizer, check_settings, resolve_optimizer
+from optsweep.optim.stacks import SeedwiseOptimizer, is_stackable
 
 LAYERWISE = {
     "lars": (LARS, {"lr": 2.0, "trust_coefficient": 0.02}),
@@ -436,7 +431,17 @@ def test_seedwise_follows_backward_zero_grad_and_lr():
     assert idle.tolist() == [[1.0], [1.0]]
 
 
-# build_optimizer and check_settings
+# What a configuration comes to
+
+
+def built(parameters, target, settings, decay_biases_and_norms):
+    """The optimizer of a stack."""
+    return ResolvedOptimizer(target, settings, decay_biases_and_norms, 0.1).build(parameters)
+
+
+def resolved(target, **settings):
+    path = f"torch.optim.{target}"
+    return resolve_optimizer({"_target_": path, "decay_biases_and_norms": True, **settings})
 
 
 def named_stack():
@@ -449,7 +454,7 @@ def named_stack():
 def test_biases_and_norms_decay_only_if_asked_to(target, decay_biases_and_norms):
     parameters = named_stack()
     settings = {"lr": 0.1, "weight_decay": 0.5}
-    optimizer = build_optimizer(parameters, target, settings, decay_biases_and_norms)
+    optimizer = built(parameters, target, settings, decay_biases_and_norms)
     assert isinstance(optimizer, target)
     for _, tensor in parameters:
         tensor.grad = torch.zeros_like(tensor)
@@ -461,7 +466,7 @@ def test_biases_and_norms_decay_only_if_asked_to(target, decay_biases_and_norms)
 
 
 def test_class_default_weight_decay_holds_for_weights_alone():
-    optimizer = build_optimizer(named_stack(), torch.optim.AdamW, {}, False)
+    optimizer = built(named_stack(), torch.optim.AdamW, {}, False)
     weights, others = optimizer.param_groups
     default = inspect.signature(torch.optim.AdamW).parameters["weight_decay"].default
     assert weights["weight_decay"] == default > 0
@@ -471,16 +476,16 @@ def test_class_default_weight_decay_holds_for_weights_alone():
 
 
 def test_one_group_without_weight_decay_or_without_biases():
-    (group,) = build_optimizer(named_stack(), torch.optim.Rprop, {}, False).param_groups
+    (group,) = built(named_stack(), torch.optim.Rprop, {}, False).param_groups
     assert len(group["params"]) == 4
-    (group,) = build_optimizer(named_stack()[:1], torch.optim.SGD, {}, False).param_groups
+    (group,) = built(named_stack()[:1], torch.optim.SGD, {}, False).param_groups
     assert len(group["params"]) == 1
 
 
-def test_build_optimizer_falls_back_on_one_per_seed():
+def test_falls_back_on_one_per_seed():
     target = optimizer_class("Adafactor")
     parameters = named_stack()
-    optimizer = build_optimizer(parameters, target, {"weight_decay": 0.5}, False)
+    optimizer = built(parameters, target, {"weight_decay": 0.5}, False)
     assert isinstance(optimizer, SeedwiseOptimizer)
     assert [group["weight_decay"] for group in optimizer.param_groups] == [0.5, 0.0, 0.5, 0.0]
     for _, tensor in parameters:
@@ -489,21 +494,39 @@ def test_build_optimizer_falls_back_on_one_per_seed():
     assert [(tensor < 1).all().item() for _, tensor in parameters] == [True, False, False, True]
 
 
-def test_build_optimizer_refuses_what_it_cannot_step():
+def test_refuses_what_it_cannot_step():
     with pytest.raises(ValueError, match="optimizer LBFGS needs a closure"):
-        build_optimizer(named_stack(), torch.optim.LBFGS, {}, True)
+        resolved("LBFGS")
     with pytest.raises(ValueError, match="optimizer SGD has no setting 'betas'"):
-        build_optimizer(named_stack(), torch.optim.SGD, {"betas": (0.9, 0.999)}, True)
+        resolved("SGD", betas=[0.9, 0.999])
     with pytest.raises(ValueError, match="Invalid learning rate: -1"):
-        build_optimizer(named_stack(), torch.optim.SGD, {"lr": -1}, True)
+        built(named_stack(), torch.optim.SGD, {"lr": -1}, True)
 
 
-def test_build_optimizer_passes_on_that_muon_refuses_biases():
+def test_momentum_of_a_class_with_betas_is_the_first_of_them():
+    assert resolved("Adamax", momentum=0.5).arguments == {"betas": [0.5, 0.999]}
+    assert resolved("SGD", lr=0.1, momentum=0.5).arguments == {"lr": 0.1, "momentum": 0.5}
+
+
+def test_base_learning_rate_is_the_one_given_or_the_class_s_own():
+    assert resolved("Adamax", lr=0.3).lr == 0.3
+    assert resolved("Adamax").lr == inspect.signature(torch.optim.Adamax).parameters["lr"].default
+
+
+def test_weights_are_told_by_their_own_axes():
+    """A stacked bias has two axes, as a weight alone; a convolution's weight has five."""
+    kernels = [("conv.weight", torch.ones(2, 4, 3, 5, 5)), ("conv.bias", torch.ones(2, 4))]
+    weights, others = built(kernels, torch.optim.SGD, {"weight_decay": 0.1}, False).param_groups
+    assert [each.ndim for each in weights["params"]] == [5]
+    assert [each.ndim for each in others["params"]] == [2]
+
+
+def test_passes_on_that_muon_refuses_biases():
     target = optimizer_class("Muon")
     with pytest.raises(ValueError, match="2D"):
-        build_optimizer(named_stack(), target, {}, True)
+        built(named_stack(), target, {}, True)
     weights = [(name, tensor) for name, tensor in named_stack() if tensor.ndim == 3]
-    assert isinstance(build_optimizer(weights, target, {}, True), SeedwiseOptimizer)
+    assert isinstance(built(weights, target, {}, True), SeedwiseOptimizer)
 
 
 def test_check_settings_names_optimizer_and_setting():

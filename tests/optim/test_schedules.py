@@ -8,7 +8,8 @@ import pytest
 import torch
 from torch.optim import lr_scheduler
 
-from optsweep.optim.schedules import cosine_warmup, factor, learning_rates, piecewise, warmup
+from optsweep.optim.rates import learning_rates
+from optsweep.optim.schedules import cosine_warmup, factor, piecewise, warmup
 
 TORCH = "torch.optim.lr_scheduler."
 OURS = "optsweep.optim.schedules."

@@ -19,7 +19,7 @@ from optsweep.cli.overrides import options, rewrite
 from optsweep.config import identity
 from optsweep.study.content import outline
 from optsweep.study.experiments import QUICK_ROOT, plan_experiment
-from optsweep.training.cell import plan_cell
+from optsweep.training.plan import plan_cell
 
 EXPERIMENTS = options("experiment", config_dir())
 planned = functools.cache(plan_experiment)  # composing takes Hydra long

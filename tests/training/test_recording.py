@@ -12,12 +12,13 @@ from torch import nn
 from torch.nn import functional
 
 from optsweep import runs
-from optsweep.config.schema import ModelConfig, RecordConfig
+from optsweep.config.schema import MLPConfig, RecordConfig
 from optsweep.data.tensors import Split
 from optsweep.models.initializers import default
 from optsweep.models.mlp import StackedMLP
 from optsweep.training import recording
-from optsweep.training.cell import plan_cell, train_cell
+from optsweep.training.cell import train_cell
+from optsweep.training.plan import plan_cell
 from optsweep.training.recording import REPORT_COLUMNS, Recorder, chosen_columns, loss_gradients
 
 SEEDS = (3, 8)
@@ -33,7 +34,7 @@ def train() -> Split:
 
 
 def stack(seeds=SEEDS, **settings) -> StackedMLP:
-    config = ModelConfig(hidden_sizes=HIDDEN_SIZES, **settings)
+    config = MLPConfig(hidden_sizes=HIDDEN_SIZES, **settings)
     return StackedMLP(config, seeds, default, 784, 10, torch.device("cpu"), torch.float64)
 
 
@@ -53,8 +54,10 @@ def network_of(seed: int, norms=()) -> nn.Sequential:
 @pytest.mark.parametrize("norms", [(), (1, 2)])
 def test_gradients_are_those_of_each_seeds_own_network(train, monkeypatch, norms):
     monkeypatch.setattr(recording, "SUBSET_SIZE", 20)
-    monkeypatch.setattr(recording, "_ROWS", 2 * 7)  # chunks of 7: neither 20 nor 50 is a multiple
-    gradients = loss_gradients(stack(layernorm_position=norms), train)
+    model = stack(layernorm_position=norms)
+    # Chunks of 7: neither 20 nor 50 is a multiple.
+    monkeypatch.setattr(recording, "_VALUES", 2 * 7 * model.num_activations)
+    gradients = loss_gradients(model, train)
     for found, num_examples in zip(gradients, (20, 50), strict=True):
         for index, seed in enumerate(SEEDS):
             network = network_of(seed, norms)

@@ -4,8 +4,10 @@ import pytest
 
 from optsweep.config.checks import InputError
 from optsweep.config.identity import cell_name, config_hash
-from optsweep.training.cell import plan_cell, train_cell
-from optsweep.training.stopping import Stop, StoppingConfig, find_stop
+from optsweep.config.schema import StoppingConfig
+from optsweep.training.cell import train_cell
+from optsweep.training.plan import plan_cell
+from optsweep.training.stopping import Stop, find_stop
 
 
 @pytest.mark.parametrize(

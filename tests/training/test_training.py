@@ -1,6 +1,7 @@
 """Training a cell: what is recorded of every epoch and seed, divergence, repeatability."""
 
 import dataclasses
+import functools
 import json
 import math
 
@@ -12,7 +13,8 @@ from torch.nn import functional
 from optsweep.data.tensors import load_dataset
 from optsweep.engine import reference
 from optsweep.models import initializers
-from optsweep.training.cell import plan_cell, train_cell
+from optsweep.training.cell import train_cell
+from optsweep.training.plan import plan_cell
 
 SCORES = [
     f"{split}_{metric}" for split in ("train", "val", "test") for metric in ("loss", "accuracy")
@@ -48,6 +50,7 @@ def spoil(monkeypatch):
     gaussian = initializers.gaussian
 
     def set_up(seeds, factor):
+        @functools.wraps(gaussian)
         def spoiled(weight, bias, generator, std=0.01):
             gaussian(weight, bias, generator, std)
             if generator.initial_seed() in seeds:
@@ -170,7 +173,7 @@ def test_epoch_zero_is_the_untrained_network(cell):
 def test_evaluation_in_chunks_is_the_same(cell, monkeypatch):
     config = cell("num_seeds=2", "dataset.val_size=130")
     whole = run(config)
-    monkeypatch.setattr(reference, "_EVALUATION_ROWS", 128)  # 64 examples of two seeds
+    monkeypatch.setattr(reference, "_EVALUATION_VALUES", 2 * 64 * 194)  # 64 examples a seed
     chunked = run(config)
     for one, other in zip(whole.history, chunked.history, strict=True):
         for score in SCORES:
@@ -357,8 +360,9 @@ def test_seeds_differ(cell):
 def test_seeds_have_their_own_order_of_examples(cell, monkeypatch):
     """Not only their own weights: with equal weights they still part."""
 
+    @functools.wraps(initializers.kaiming)
     def alike(weight, bias, generator):
-        initializers.default(weight, bias, initializers.generator_of(0))
+        initializers.default(weight, bias, torch.Generator().manual_seed(0))
 
     monkeypatch.setattr(initializers, "kaiming", alike)
     record = run(cell("num_seeds=2", "init=kaiming", "trainer.epochs=1"))
@@ -374,9 +378,12 @@ def test_training_learns(cell):
         assert per_seed["test_accuracy"] > 0.6
 
 
-def test_threads_are_set(cell, monkeypatch):
-    counts = []
-    monkeypatch.setattr(torch, "set_num_threads", counts.append)
+def test_threads_are_set_for_the_cell_alone(cell):
+    before, counts = torch.get_num_threads(), []
     config = cell("trainer.epochs=1")
-    run(dataclasses.replace(config, trainer=dataclasses.replace(config.trainer, num_threads=1)))
-    assert counts == [1]
+    trainer = dataclasses.replace(config.trainer, num_threads=before + 2)
+    config = dataclasses.replace(config, trainer=trainer)
+    record = run(config, lambda epoch: counts.append(torch.get_num_threads()))
+    assert counts == [before + 2] * 2
+    assert record.result["num_threads"] == before + 2
+    assert torch.get_num_threads() == before

@@ -1,1 +1,48 @@
 """The compiled engine for multilayer perceptrons on a CPU."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+from typing import TYPE_CHECKING, Any
+
+from optsweep.config.schema import MLPConfig
+from optsweep.data.tensors import Split
+from optsweep.engine.compiled.rules import rule_of
+
+if TYPE_CHECKING:
+    from optsweep.engine import Engine, Work
+
+
+def supports(work: Work) -> str:
+    """Why it cannot do the work; empty if it can."""
+    if work.device.type != "cpu":
+        return "numba is for the CPU"
+    if not isinstance(work.model, MLPConfig):
+        return "numba knows no network but the multilayer perceptron"
+    if importlib.util.find_spec("numba") is None:
+        return "numba is not installed"
+    if rule_of(work.optimizer.target, work.optimizer.arguments) is None:
+        return f"numba has no rule for these settings of {work.optimizer.target.__name__}"
+    return ""
+
+
+def seconds_per_epoch(work: Work) -> float:
+    """Less than any other engine needs."""
+    return 0.0
+
+
+def prepare() -> None:
+    """Import what `build` is going to import."""
+    importlib.import_module("optsweep.engine.compiled.engine")
+
+
+def build(work: Work, stack: Any, train: Split) -> Engine:
+    """The engine around a stack and its training split."""
+    from optsweep.engine.compiled.engine import CompiledEngine  # noqa: PLC0415 (the compiler)
+
+    rule = rule_of(work.optimizer.target, work.optimizer.arguments)
+    assert rule is not None
+    flat = Split(train.images.flatten(1), train.labels)
+    decay_all = work.optimizer.decay_biases_and_norms
+    return CompiledEngine(stack, rule, decay_all, flat, work.batch_size, work.num_threads)

@@ -143,7 +143,7 @@ class CompiledEngine:
             self.network,
             room,
         )
-        images, labels = split.images.numpy(), split.labels.numpy()
+        images, labels = split.flat.numpy(), split.labels.numpy()
         parameters, layerwise = (self.inputs[seed], rest), self.rule.layerwise
         if learn and self.num_deferred:
             return run_deferred(

@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from optsweep.optim.optimizers import LAMB, LARS
+from optsweep.optim.layerwise import LAMB, LARS
 
 # (steps,) learning rates, (steps,) step numbers from 1 -> shrink, cm, cg, cv, eps
 Coefficients = Callable[[np.ndarray, np.ndarray], tuple[Any, ...]]

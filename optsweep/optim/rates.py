@@ -1,0 +1,120 @@
+"""The learning rates of a run, tabulated before it starts.
+
+torch's own schedulers are stepped on a dummy optimizer, the schedules of `optim.schedules` are
+asked for every tick.
+"""
+
+from __future__ import annotations
+
+import inspect
+import math
+import warnings
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
+
+from optsweep.config.targets import locate
+
+# Parameters that mean "the length of the run" in torch's schedulers and in ours.
+_RUN_LENGTHS = ("T_max", "total_iters", "total_steps", "num_steps")
+
+
+def learning_rates(
+    scheduler: Mapping[str, Any], lr: float, epochs: int, steps_per_epoch: int
+) -> np.ndarray:
+    """Tabulate the learning rate of a whole run.
+
+    Args:
+        scheduler: ``_target_`` (a torch scheduler class or a function of `optim.schedules`),
+            ``interval`` (``epoch`` or ``step``) and the settings. Settings that mean the
+            run's length default to it; those that end in ``_epochs`` are turned into ticks;
+            ``base_lr`` takes the place of ``lr``.
+        lr: Base learning rate of the optimizer.
+        epochs: Length of the run in epochs.
+        steps_per_epoch: Mini-batches of an epoch.
+
+    Returns:
+        (epochs, 1) if the rate changes with the epoch, (epochs, steps_per_epoch) if it
+        changes with every step.
+
+    Raises:
+        ValueError: If a setting is unknown or cannot be used in a run of this length.
+
+    Warns:
+        UserWarning: If a milestone lies beyond the end of the run.
+    """
+    settings = dict(scheduler)
+    target = settings.pop("_target_")
+    ticks_per_epoch = steps_per_epoch if settings.pop("interval") == "step" else 1
+    num_ticks = epochs * ticks_per_epoch
+    schedule = locate("scheduler", target)
+    if "base_lr" not in inspect.signature(schedule).parameters:  # CyclicLR has its own
+        lr = settings.pop("base_lr", lr)
+    _fill_lengths(schedule, settings, num_ticks, ticks_per_epoch)
+    if isinstance(schedule, type) and issubclass(schedule, LRScheduler):
+        if issubclass(schedule, ReduceLROnPlateau):
+            raise ValueError(f"scheduler {target} needs a metric; choose a schedule of time alone")
+        if "max_lr" in inspect.signature(schedule).parameters:
+            settings.setdefault("max_lr", lr)
+        rates = _torch_rates(schedule, settings, lr, num_ticks)
+    else:
+        multiplier = _call(schedule, settings)
+        rates = [lr * multiplier(t) for t in range(num_ticks)]
+    for rate in rates:
+        if not 0 <= rate < math.inf:
+            raise ValueError(f"scheduler {target} gives rate {rate}: expected a finite number >= 0")
+    _warn_of_milestones(settings.get("milestones", ()), num_ticks, scheduler["interval"])
+    return np.array(rates, dtype=np.float64).reshape(epochs, ticks_per_epoch)
+
+
+def _fill_lengths(
+    schedule: Any, settings: dict[str, Any], num_ticks: int, ticks_per_epoch: int
+) -> None:
+    for name in list(settings):
+        if name.endswith("_epochs"):
+            ticks = round(settings.pop(name) * ticks_per_epoch)
+            settings[name.removesuffix("_epochs") + "_steps"] = ticks
+    for name in _RUN_LENGTHS:
+        if name in inspect.signature(schedule).parameters:
+            settings.setdefault(name, num_ticks)
+
+
+class _Still(torch.optim.SGD):
+    """For schedulers, who watch that steps are taken; torch's own would import its compiler."""
+
+    def step(self, closure: Any = None) -> Any:
+        """Do nothing."""
+
+
+def _torch_rates(
+    schedule: type[LRScheduler], settings: dict[str, Any], lr: float, num_ticks: int
+) -> list[float]:
+    optimizer = _Still([torch.zeros(1)], lr=lr)
+    scheduler = _call(schedule, {"optimizer": optimizer, **settings})
+    rates = []
+    for tick in range(num_ticks):
+        if tick:
+            optimizer.step()
+            scheduler.step()
+        rates.append(optimizer.param_groups[0]["lr"])
+    return rates
+
+
+def _call(schedule: Any, settings: dict[str, Any]) -> Any:
+    try:
+        return schedule(**settings)
+    except TypeError as error:
+        raise ValueError(f"scheduler {schedule.__name__}: {error}") from error
+
+
+def _warn_of_milestones(milestones: Sequence[int], num_ticks: int, interval: str) -> None:
+    missed = [milestone for milestone in milestones if milestone >= num_ticks]
+    if missed:
+        warnings.warn(
+            f"scheduler.milestones: {', '.join(map(str, missed))} is never reached in "
+            f"{num_ticks} {interval}s",
+            stacklevel=3,
+        )

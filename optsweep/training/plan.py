@@ -1,0 +1,166 @@
+"""From a validated configuration to a plan of its cell: all that can be known without its data."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import inspect
+import math
+import warnings
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+
+from optsweep.config.checks import InputError
+from optsweep.config.schema import Config, MLPConfig
+from optsweep.config.targets import locate
+from optsweep.data.tensors import Split
+from optsweep.engine import Work
+from optsweep.engine.choice import ENGINES, Choice, choose_engine
+from optsweep.models import build_stack
+from optsweep.models.seeding import Initializer
+from optsweep.optim.rates import learning_rates
+from optsweep.optim.resolved import ResolvedOptimizer, resolve_optimizer, spare_compiler
+
+_DTYPES = {"float32": torch.float32, "float64": torch.float64}
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A configuration that was found to be buildable, each of its parts resolved once.
+
+    Attributes:
+        config: What was planned.
+        work: Network, optimizer, batches and device, as engines read them.
+        initializer: Fills the weights and the bias of a layer.
+        engine: Which engine does the work.
+        note: How it computes the seeds if not all at once, and why; else empty.
+        learning_rates: (epochs, 1) or (epochs, steps of an epoch).
+        warnings: What a user should know of.
+    """
+
+    config: Config
+    work: Work
+    initializer: Initializer
+    engine: Choice
+    note: str
+    learning_rates: np.ndarray
+    warnings: tuple[str, ...]
+
+
+def plan_cell(config: Config) -> Plan:
+    """Check all that can be checked before data are loaded.
+
+    Raises:
+        InputError: If the device is not there, or the initialiser, network, optimizer or
+            schedule cannot be built as configured.
+    """
+    spare_compiler()
+    device = find_device(config.trainer.device)
+    with _blaming("optimizer"):
+        optimizer = resolve_optimizer(config.optimizer)
+    with warnings.catch_warnings(record=True) as caught, _blaming("scheduler"):
+        warnings.simplefilter("always", UserWarning)
+        epochs = config.trainer.epochs
+        rates = learning_rates(config.scheduler, optimizer.lr, epochs, config.steps_per_epoch)
+    with _blaming("init"):
+        initializer = find_initializer(config)
+        initializer(torch.empty(2, 2), torch.empty(2), torch.Generator())
+    work = _work(config, optimizer, device)
+    with _blaming("optimizer"):
+        engine = choose_engine(work, config.trainer.engine)
+        note = _try(engine, work, initializer)
+    messages = tuple(str(warning.message) for warning in caught)
+    return Plan(config, work, initializer, engine, note, rates, messages)
+
+
+def find_device(name: str) -> torch.device:
+    """The device of that name, or for auto the best there is: cuda, then mps, then cpu.
+
+    Raises:
+        InputError: If there is no such device.
+    """
+    there = {
+        "cuda": torch.cuda.is_available(),
+        "mps": torch.backends.mps.is_available(),
+        "cpu": True,
+    }
+    if name == "auto":
+        return torch.device(next(kind for kind, usable in there.items() if usable))
+    kind, _, index = name.partition(":")
+    count = torch.cuda.device_count() if kind == "cuda" else 1
+    if not there.get(kind) or (index and not (index.isdigit() and int(index) < count)):
+        found = ", ".join(kind for kind, usable in there.items() if usable)
+        raise InputError(f"trainer.device={name}: there is no such device; found are {found}")
+    return torch.device(name)
+
+
+def find_initializer(config: Config) -> Initializer:
+    """The configured function with its settings.
+
+    Raises:
+        InputError: If it may not be named, or lacks a setting.
+    """
+    settings = dict(config.init)
+    function = locate("init", settings.pop("_target_"))
+    if not settings:
+        return function
+    unknown = set(settings) - set(inspect.signature(function).parameters)
+    if unknown:
+        raise InputError(f"init {function.__name__} has no setting '{unknown.pop()}'")
+    return functools.partial(function, **settings)
+
+
+def _work(config: Config, optimizer: ResolvedOptimizer, device: torch.device) -> Work:
+    return Work(
+        model=config.model,
+        input_shape=config.dataset.input_shape,
+        num_classes=config.dataset.num_classes,
+        num_examples=config.dataset.num_train_examples,
+        batch_size=config.trainer.batch_size,
+        num_seeds=config.num_seeds,
+        optimizer=optimizer,
+        device=device,
+        dtype=_DTYPES[config.trainer.precision],
+        num_threads=config.trainer.num_threads or torch.get_num_threads(),
+    )
+
+
+def _try(engine: Choice, work: Work, initializer: Initializer) -> str:
+    """Take a step, since not every class says at once what it cannot do.
+
+    A multilayer perceptron's step is taken by a tiny one, and a compiled rule takes what its
+    class takes.
+
+    Returns:
+        What the stack says of how its seeds are computed.
+    """
+    if engine.name != "torch":
+        work.optimizer.target([torch.zeros(1)], **work.optimizer.arguments)
+        return ""
+    if isinstance(work.model, MLPConfig):
+        work = replace(work, input_shape=(2,), num_classes=2)
+    cpu = torch.device("cpu")
+    seeds = range(min(2, work.num_seeds))
+    images = torch.linspace(0, 1, 2 * math.prod(work.input_shape)).view(2, *work.input_shape)
+    split = Split(images, torch.arange(2) % work.num_classes)
+    stack = build_stack(
+        work.model, initializer, seeds, work.input_shape, work.num_classes, cpu, torch.float32
+    )
+    work = replace(work, device=cpu, dtype=torch.float32, batch_size=2, num_seeds=len(seeds))
+    ENGINES["torch"].build(work, stack, split).train_epoch(None, np.zeros(1))
+    return stack.note
+
+
+@contextlib.contextmanager
+def _blaming(group: str) -> Iterator[None]:
+    """Turn what a class says of the settings it was given into a mistake of the user's."""
+    try:
+        yield
+    except InputError:
+        raise
+    except (ValueError, TypeError, ArithmeticError, AssertionError, RuntimeError) as error:
+        text = str(error).partition("\n")[0] or type(error).__name__
+        raise InputError(text if text.startswith(group) else f"{group}: {text}") from error
