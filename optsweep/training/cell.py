@@ -93,14 +93,7 @@ def _dataset(config: DatasetConfig, device: torch.device, dtype: torch.dtype) ->
     key = (repr(config), device, dtype)
     if key not in _datasets:
         _datasets.clear()  # before the next one is loaded: each takes 220 MB
-        dataset = load_dataset(config, device, dtype)
-        # Until networks flatten for themselves.
-        flat = {
-            name: split and dataclasses.replace(split, images=split.flat)
-            for name, split in vars(dataset).items()
-            if name != "num_classes"
-        }
-        _datasets[key] = dataclasses.replace(dataset, **flat)
+        _datasets[key] = load_dataset(config, device, dtype)
     return _datasets[key]
 
 

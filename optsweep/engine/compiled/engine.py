@@ -115,7 +115,7 @@ class CompiledEngine:
 
     def _score(self, seed: int, split: Split, start: int) -> tuple[float, int]:
         rows = slice(start, start + _EVALUATION_ROWS)
-        part = Split(split.images[rows], split.labels[rows])
+        part = Split(split.flat[rows], split.labels[rows])
         one_step = np.empty((1, 5), self.dtype)
         return self._run(seed, part, _ALL_IN_ORDER, len(part), one_step, None, learn=False)
 
