@@ -1,4 +1,4 @@
-"""Every input belongs to one share, and members of a team see what others wrote before a meeting."""
+"""Every input belongs to one share; members of a team see what others wrote before a meeting."""
 
 import threading
 

@@ -4,11 +4,11 @@ import html
 
 import pytest
 from IPython.display import Image
-from study_tree import config_of, curve, write_cell, write_experiment
+from run_tree import config_of, curve, write_cell, write_experiment
 
 from optsweep.config.checks import InputError
-from optsweep.report import notebook
-from optsweep.report.notebook import read_study
+from optsweep.study import notebook
+from optsweep.study.notebook import read_study
 
 
 @pytest.fixture
@@ -26,7 +26,7 @@ def said(shown) -> str:
 def test_cells_of_every_status_are_told(tree, shown):
     reader = read_study(tree)
     reader.summary()
-    for status in ("diverged", "missing", "partial", "corrupt"):
+    for status in ("partly diverged", "missing", "partial", "corrupt"):
         assert f"- {status}: 1 cell: " in said(shown)
     assert "| sgd |" in said(shown)
 

@@ -4,11 +4,12 @@ import dataclasses
 
 import pytest
 
-from optsweep.report.claims import judge_claims, load_claims
-from optsweep.report.discussion import balance, discuss, load_discussion
-from optsweep.report.verdicts import VERDICTS
+from optsweep.report.claims import judge
+from optsweep.report.rules import VERDICTS
+from optsweep.study.content import outline, topics
+from optsweep.study.discussion import balance, discuss
 
-ENTRIES = [words for topic in load_discussion() for words in topic["claims"]]
+ENTRIES = [words for topic in topics() for words in topic["claims"]]
 
 
 def with_verdict(judgement, verdict):
@@ -20,15 +21,15 @@ def with_verdict(judgement, verdict):
 def test_every_cause_that_the_report_gives_is_discussed_once():
     discussed = [words["claim"] for words in ENTRIES]
     assert len(set(discussed)) == len(discussed)
-    assert set(discussed) <= {claim.id for claim in load_claims()}
-    assert {claim.id for claim in load_claims() if claim.cause} <= set(discussed)
+    assert set(discussed) <= {claim.id for claim in outline().claims}
+    assert {claim.id for claim in outline().claims if claim.cause} <= set(discussed)
 
 
 @pytest.mark.parametrize("verdict", VERDICTS)
-def test_sentences_agree_with_the_verdicts(planned_study, verdict):
-    judgements = [with_verdict(each, verdict) for each in judge_claims(planned_study)]
+def test_sentences_agree_with_the_verdicts(planned, verdict):
+    judgements = [with_verdict(judge(claim, planned), verdict) for claim in outline().claims]
     points = [point for topic in discuss(judgements) for point in topic.points]
-    claims = {claim.id: claim.claim for claim in load_claims()}
+    claims = {claim.id: claim.claim for claim in outline().claims}
     evidence = {each.claim.id: each.evidence for each in judgements}
     for words, point in zip(ENTRIES, points, strict=True):
         assert point.verdict == verdict
@@ -39,10 +40,10 @@ def test_sentences_agree_with_the_verdicts(planned_study, verdict):
             assert claims[words["claim"]] in point.sentence
 
 
-def test_the_balance_counts_every_claim(planned_study):
-    judgements = [with_verdict(each, "holds") for each in judge_claims(planned_study)]
-    causes = sum(bool(claim.cause) for claim in load_claims())
+def test_the_balance_counts_every_claim(planned):
+    judgements = [with_verdict(judge(claim, planned), "holds") for claim in outline().claims]
+    causes = sum(bool(claim.cause) for claim in outline().claims)
     figures, observations, tests = balance(judgements)
     assert tests == f"Of {causes} tests of causes, {causes} hold."
     total = sum(int(line.split()[1]) for line in (figures, observations, tests))
-    assert total == len(load_claims())
+    assert total == len(outline().claims)

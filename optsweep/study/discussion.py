@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
-
-import yaml
 
 from optsweep.report.claims import Judgement
-from optsweep.report.verdicts import CONTRADICTED, HOLDS, MISSING, UNDECIDED, tally
+from optsweep.report.rules import CONTRADICTED, HOLDS, MISSING, UNDECIDED, tally
 from optsweep.report.wording import count
+from optsweep.study.content import topics
 
-_DISCUSSION_FILE = Path(__file__).with_name("discussion.yaml")
 _REPORTED_FIGURE = "near"  # the rule of claims that are a figure of the report
 
 
@@ -36,12 +31,6 @@ class Topic:
     points: tuple[Point, ...]
 
 
-@functools.cache
-def load_discussion() -> tuple[dict[str, Any], ...]:
-    """All topics as they stand in the file."""
-    return tuple(yaml.safe_load(_DISCUSSION_FILE.read_text(encoding="utf-8")))
-
-
 def discuss(judgements: Sequence[Judgement]) -> list[Topic]:
     """Every topic, in words that agree with the verdicts.
 
@@ -49,11 +38,14 @@ def discuss(judgements: Sequence[Judgement]) -> list[Topic]:
         judgements: On all claims of the study.
     """
     of_claim = {each.claim.id: each for each in judgements}
-    topics = []
-    for entry in load_discussion():
-        points = [_point(words, of_claim[words["claim"]]) for words in entry["claims"]]
-        topics.append(Topic(entry["topic"], entry["about"], tuple(points)))
-    return topics
+    return [
+        Topic(
+            entry["topic"],
+            entry["about"],
+            tuple(_point(words, of_claim[words["claim"]]) for words in entry["claims"]),
+        )
+        for entry in topics()
+    ]
 
 
 def balance(judgements: Sequence[Judgement]) -> list[str]:

@@ -4,25 +4,26 @@ import math
 
 import pandas as pd
 import pytest
-from study_tree import config_of, curve, write_cell, write_experiment, write_raw
+from run_tree import config_of, curve, write_cell, write_experiment, write_raw
 
 from optsweep import runs
 from optsweep.config.checks import InputError
-from optsweep.report.collect import collect_runs
+from optsweep.report.collection import collect_runs
 
 
 @pytest.fixture(scope="module")
-def study(tree):
+def collection(tree):
     return collect_runs(tree)
 
 
-def test_every_cell_has_a_status_and_a_reason(study):
+def test_every_cell_has_a_status_and_a_reason(collection):
     found = {
-        one.label: (one.status, one.reason, one.trained) for one in study.settings_of("r1_init")
+        one.label: (one.status, one.reason, one.is_trained)
+        for one in collection.settings_of("r1_init")
     }
     assert found == {
         "default": ("completed", "", True),
-        "gaussian": ("diverged", "1 of 3 seeds diverged", True),
+        "gaussian": ("partly diverged", "1 of 3 seeds diverged", True),
         "xavier": ("missing", "not trained yet", False),
         "kaiming": ("partial", "begun, but not finished", False),
         "orthogonal": ("corrupt", found["orthogonal"][1], False),
@@ -30,8 +31,8 @@ def test_every_cell_has_a_status_and_a_reason(study):
     assert found["orthogonal"][1].startswith("result.json cannot be read")
 
 
-def test_seeds_are_exact_and_a_diverged_one_stays(study):
-    cell = study.find("r1_init", {"init": "gaussian"})[0].cells
+def test_seeds_are_exact_and_a_diverged_one_stays(collection):
+    cell = collection.find("r1_init", {"init": "gaussian"})[0].cells
     expected = pd.DataFrame(
         {
             "seed": [0, 1, 2],
@@ -45,21 +46,21 @@ def test_seeds_are_exact_and_a_diverged_one_stays(study):
         }
     ).set_index("seed")
     pd.testing.assert_frame_equal(
-        study.seeds_of(cell)[list(expected.columns)], expected, check_dtype=False
+        collection.seeds_of(cell)[list(expected.columns)], expected, check_dtype=False
     )
 
 
-def test_the_history_has_every_row(study):
-    cell = study.find("r1_init", {"init": "gaussian"})[0].cells
-    history = study.history_of(cell)
+def test_the_history_has_every_row(collection):
+    cell = collection.find("r1_init", {"init": "gaussian"})[0].cells
+    history = collection.history_of(cell)
     assert list(history.columns) == [*runs.HISTORY_COLUMNS, "cell"]
     assert len(history) == 9
     assert history["test_accuracy"].isna().sum() == 1
-    assert len(study.history) == 18  # of the two that are trained
+    assert len(collection.history) == 18  # of the two that are trained
 
 
-def test_facets_are_there_as_soon_as_a_cell_has_begun(study):
-    by_label = {one.label: one for one in study.settings_of("r1_init")}
+def test_facets_are_there_as_soon_as_a_cell_has_begun(collection):
+    by_label = {one.label: one for one in collection.settings_of("r1_init")}
     assert by_label["kaiming"].facets["epochs"] == 2
     assert by_label["xavier"].facets == {}
     assert by_label["xavier"].value("epochs") == 2  # from its overrides
@@ -92,7 +93,7 @@ def test_only_the_seeds_differ_in_a_repeated_run(tmp_path):
 def test_damage_is_told_and_does_not_stop_the_others(tmp_path, damage, reason):
     good = write_cell(tmp_path, config_of(epochs=1), {0: curve((2, 0.1), (1, 0.5))})
     bad = write_cell(tmp_path, config_of(epochs=3), {0: curve((2, 0.1), (1, 0.5))})
-    write_raw(tmp_path / "cells" / bad, **damage)
+    write_raw(tmp_path / runs.CELLS_FOLDER / bad, **damage)
     cells = collect_runs(tmp_path).cells
     assert cells.at[good, "status"] == "completed"
     assert cells.at[bad, "status"] == "corrupt"
@@ -102,7 +103,7 @@ def test_damage_is_told_and_does_not_stop_the_others(tmp_path, damage, reason):
 @pytest.mark.parametrize("file", ["config.yaml", "history.csv"])
 def test_a_missing_file_is_damage(tmp_path, file):
     name = write_cell(tmp_path, config_of(), {0: curve((2, 0.1), (1, 0.5))})
-    (tmp_path / "cells" / name / file).unlink()
+    (tmp_path / runs.CELLS_FOLDER / name / file).unlink()
     assert collect_runs(tmp_path).cells.at[name, "reason"] == f"{file} is missing"
 
 

@@ -17,20 +17,19 @@ from IPython.display import Image, Markdown, display
 
 from optsweep.config.checks import InputError
 from optsweep.report.answers import answer
-from optsweep.report.claims import Judgement, judge_claims
-from optsweep.report.collect import collect_runs, empty_study
-from optsweep.report.discussion import balance, discuss
+from optsweep.report.claims import Judgement, judge
+from optsweep.report.collection import TRAINED, Collection, collect_runs, empty_collection
 from optsweep.report.figures import draw_question
-from optsweep.report.grids import is_search
+from optsweep.report.optimizers import best_per_optimizer, warnings
+from optsweep.report.outline import Question
 from optsweep.report.page import SYMBOLS
 from optsweep.report.pictures import Picture, png
-from optsweep.report.questions import Question, assign, load_questions
 from optsweep.report.report import QUICK
-from optsweep.report.study import TRAINED, Study
-from optsweep.report.summary import best_per_optimizer, warnings
+from optsweep.report.rules import VERDICTS
 from optsweep.report.tables import markdown, readable, setting_table
-from optsweep.report.verdicts import VERDICTS
 from optsweep.report.wording import count, interval, number
+from optsweep.study.content import outline
+from optsweep.study.discussion import balance, discuss
 
 _MAX_ROWS = 8  # of a search, no more than its best are shown
 _UNBROKEN = re.compile(" (±|…) ")
@@ -42,14 +41,14 @@ _MAX_NAMED = 12  # of the cells without a result
 
 @dataclass(frozen=True)
 class Reader:
-    """Displays what a study says, part by part."""
+    """Displays what the runs of the study say, part by part."""
 
-    study: Study
+    collection: Collection
     judgements: Sequence[Judgement]
 
     def summary(self) -> None:
         """The best setting of every optimizer, what to doubt about it, and all verdicts."""
-        best = best_per_optimizer(self.study)
+        best = best_per_optimizer(self.collection)
         rows = [
             {
                 "optimizer": one.optimizer,
@@ -62,11 +61,11 @@ class Reader:
             }
             for one in best
         ]
-        _say(_totals(self.study))
-        _say(_without_result(self.study))
+        _say(_totals(self.collection))
+        _say(_without_result(self.collection))
         if rows:
             _say(_table(pd.DataFrame(rows)))
-        _say("\n".join(f"- {escaped(text)}" for text in warnings(self.study, best)))
+        _say("\n".join(f"- {escaped(text)}" for text in warnings(self.collection, best)))
         _say(_table(self._verdicts()))
 
     def question(self, name: str, *figures: str) -> None:
@@ -81,22 +80,21 @@ class Reader:
         """
         question, experiments = self._find(name)
         own = [each for each in self.judgements if each.claim.question == name]
-        tables = {each: setting_table(self.study, question, each) for each in experiments}
+        tables = {each: setting_table(self.collection, question, each) for each in experiments}
         if question.question:
             _say(f"*{escaped(question.question)}*")
-        _say(escaped(answer(self.study, question, tables, own)))
-        drawn = {each.name: each for each in draw_question(self.study, question, experiments)}
+        _say(escaped(answer(self.collection, question, tables, own)))
+        drawn = {each.name: each for each in draw_question(self.collection, question, experiments)}
         for figure in figures or list(drawn)[:1] or [name]:
             _show(drawn.get(figure), figure)
         for experiment, table in tables.items():
-            _say(_settings(self.study, experiment, table))
+            _say(_settings(self.collection, experiment, table))
         _say("\n".join(_claim(each) for each in own))
 
     def others(self) -> None:
         """The sweeps that belong to no question of the study."""
-        known = {question.id for question in load_questions()}
-        others = [question for question, _ in assign(self.study.experiments)]
-        others = [question for question in others if question.id not in known]
+        sections = outline().sections(self.collection.experiments)
+        others = [question for question, _ in sections[len(outline().questions) :]]
         if not others:
             _say("There are no other sweeps in this folder.")
         for question in others:
@@ -115,7 +113,7 @@ class Reader:
             _say("\n\n".join(text))
 
     def _find(self, name: str) -> tuple[Question, list[str]]:
-        for question, experiments in assign(self.study.experiments):
+        for question, experiments in outline().sections(self.collection.experiments):
             if question.id == name:
                 return question, experiments
         raise InputError(f"{name}: there is no such question, and no such sweep")
@@ -123,7 +121,7 @@ class Reader:
     def _verdicts(self) -> pd.DataFrame:
         """How many claims of each question have each verdict."""
         rows = []
-        for question in load_questions():
+        for question in outline().questions:
             counts = Counter(e.verdict for e in self.judgements if e.claim.question == question.id)
             if counts:
                 row = {"question": question.title} | {
@@ -138,16 +136,16 @@ class Reader:
 def read_study(folder: str | Path) -> Reader:
     """Read a folder of runs, and say in a sentence what there is or that there is nothing."""
     try:
-        study = collect_runs(Path(folder))
+        collection = collect_runs(Path(folder))
     except InputError as error:
-        study = empty_study(Path(folder))
+        collection = empty_collection(Path(folder))
         _say(
             f"**{escaped(str(error))}.** `python scripts/reproduce.py` trains the study, and the "
             "environment variable `OPTSWEEP_RUNS` names another folder of runs."
         )
-    if study.quick is not None:
+    if collection.quick is not None:
         _say(f"**{QUICK}**")
-    return Reader(study, judge_claims(study))
+    return Reader(collection, [judge(claim, collection) for claim in outline().claims])
 
 
 def escaped(text: str) -> str:
@@ -178,9 +176,9 @@ def _table(shown: pd.DataFrame) -> str:
     return markdown(known.map(lambda text: _UNBROKEN.sub(r"&#160;\1&#160;", escaped(text))))
 
 
-def _settings(study: Study, experiment: str, table: pd.DataFrame) -> str:
+def _settings(collection: Collection, experiment: str, table: pd.DataFrame) -> str:
     """The table of an experiment; of a search with many settings the best ones."""
-    if not is_search(study.settings_of(experiment)):
+    if not collection.searches([experiment]):
         return f"**{escaped(experiment)}**:\n\n{_table(readable(table).drop(columns=_LEFT_OUT))}"
     told = f"**{escaped(experiment)}**, a search on validation images"
     if len(table) > _MAX_ROWS:
@@ -202,21 +200,22 @@ def _claim(judgement: Judgement) -> str:
     return " ".join([*told, f"*{escaped(judgement.evidence)}*"])
 
 
-def _totals(study: Study) -> str:
-    trained = study.cells[study.cells["status"].isin(TRAINED)]
+def _totals(collection: Collection) -> str:
+    trained = collection.cells[collection.cells["status"].isin(TRAINED)]
     hours = trained["seconds"].astype(float).sum() / 3600
     devices = ", ".join(sorted({str(device) for device in trained["device"]})) or "no device"
     return (
-        f"{count(len(study.experiments), 'experiment')}, {count(len(trained), 'trained cell')} of "
-        f"{len(study.cells):,}, {count(len(study.seeds), 'trained network')}, "
+        f"{count(len(collection.experiments), 'experiment')}, "
+        f"{count(len(trained), 'trained cell')} of {len(collection.cells):,}, "
+        f"{count(len(collection.seeds), 'trained network')}, "
         f"{number(hours, 1)} hours of training on {escaped(devices)}."
     )
 
 
-def _without_result(study: Study) -> str:
+def _without_result(collection: Collection) -> str:
     """The cells that are not simply completed, by their status."""
     told = []
-    for status, cells in study.cells.groupby("status"):
+    for status, cells in collection.cells.groupby("status"):
         if status != "completed":
             names = [escaped(str(name)) for name in cells.index[:_MAX_NAMED]]
             more = len(cells) - len(names)

@@ -72,8 +72,8 @@ def write_cell(root: Path, config: Config, curves: dict[int, list[dict | None]],
         "per_seed": per_seed,
     }
     name = cell_name(config)
-    runs.start(root / "cells" / name, config)
-    runs.write(root / "cells" / name, history, found | result)
+    runs.start(root / runs.CELLS_FOLDER / name, config)
+    runs.write(root / runs.CELLS_FOLDER / name, history, found | result)
     return name
 
 
@@ -92,7 +92,7 @@ def write_made_up(root: Path, config: Config) -> None:
     name = write_cell(root, config, curves)
     if config.record.weights:
         rows = [row for seed in seeds for row in _recorded(config, seed, epochs, rng)]
-        path = root / "cells" / name / runs.GRADIENTS_FILE
+        path = root / runs.CELLS_FOLDER / name / runs.GRADIENTS_FILE
         path.write_text(runs.to_csv(runs.GRADIENT_COLUMNS, rows))
 
 
@@ -133,7 +133,7 @@ def write_experiment(root: Path, name: str, cells: dict[str, str]) -> None:
     folder = root / name
     folder.mkdir(parents=True, exist_ok=True)
     rows = [{"cell": cell, "overrides": overrides} for cell, overrides in cells.items()]
-    runs.write_atomically(folder / "cells.csv", runs.to_csv(("cell", "overrides"), rows))
+    runs.write_atomically(folder / runs.SWEEP_FILE, runs.to_csv(runs.SWEEP_COLUMNS, rows))
 
 
 def write_raw(directory: Path, **files: object) -> None:
@@ -144,3 +144,44 @@ def write_raw(directory: Path, **files: object) -> None:
         dump = {"json": json.dumps, "yaml": yaml.safe_dump}.get(suffix, str)
         text = content if isinstance(content, str) else dump(content)
         (directory / f"{stem}.{suffix}").write_text(text)
+
+
+def write_every_status(root: Path) -> Path:
+    """An r1_init with cells that are completed, diverged in part, missing, partial and corrupt.
+
+    Default: test accuracies 0.80, 0.81, 0.82 after two epochs. Gaussian: two seeds at 0.70 and
+    0.71, the third diverged in its second epoch.
+    """
+    default, gaussian, xavier, kaiming, orthogonal = (
+        config_of(init=init, epochs=2)
+        for init in ("default", "gaussian", "xavier", "kaiming", "orthogonal")
+    )
+    cells = {}
+    start = (2.3, 0.1)
+    cells["default"] = write_cell(
+        root,
+        default,
+        {
+            0: curve(start, (1.0, 0.70), (0.5, 0.80)),
+            1: curve(start, (1.1, 0.72), (0.6, 0.81)),
+            2: curve(start, (1.2, 0.71), (0.7, 0.82)),
+        },
+    )
+    cells["gaussian"] = write_cell(
+        root,
+        gaussian,
+        {
+            0: curve(start, (1.5, 0.60), (1.0, 0.70)),
+            1: curve(start, (1.6, 0.62), (1.1, 0.71)),
+            2: [*curve(start, (1.7, 0.61)), None],
+        },
+    )
+    cells["xavier"] = cell_name(xavier)  # missing
+    cells["kaiming"] = cell_name(kaiming)
+    write_raw(root / runs.CELLS_FOLDER / cells["kaiming"], config_yaml=kaiming.to_mapping())
+    cells["orthogonal"] = cell_name(orthogonal)
+    begun = root / runs.CELLS_FOLDER / cells["orthogonal"]
+    write_raw(begun, config_yaml=orthogonal.to_mapping(), result_json="{")
+    overrides = {cell: f"init={init} trainer.epochs=2 num_seeds=3" for init, cell in cells.items()}
+    write_experiment(root, "r1_init", overrides)
+    return root
