@@ -87,7 +87,8 @@ def trained(train_split, precision, batch_size, optimizer, model, decay_all=True
     rates = np.linspace(0.5, 1, steps) * optimizer["lr"]
     engines = []
     for name in ("torch", "numba"):
-        network = StackedMLP(config.model, config.seeds, default, 784, 10, CPU, dtype)
+        shape = split.images.shape[1:]
+        network = StackedMLP(config.model, config.seeds, default, shape, 10, CPU, dtype)
         engine = ENGINES[name].build(work, network, split)
         assert engine.name == name
         scores = []
@@ -146,7 +147,7 @@ def test_inputs_that_are_zero_in_many_examples(train_split, default_dtype, setti
     is_used = torch.zeros(NUM_EXAMPLES, 784, dtype=torch.bool)
     is_used[::13, ::2] = True  # half of the inputs in every thirteenth example
     is_used[-1, 1::2] = True  # the others in the last one alone
-    sparse = Split(train_split.images * is_used, train_split.labels)
+    sparse = Split(train_split.flat * is_used, train_split.labels)
     assert 0 < (sparse.images != 0).sum(1).float().mean() < 40
     assert_same(*trained(sparse, "float64", 1, settings | {"lr": 1e-3}, {}), 1e-9)
 
@@ -161,6 +162,27 @@ def test_every_network(train_split, optimizer, network, batch_size, decay_all):
         train_split, "float64", batch_size, chosen, NETWORKS[network], decay_all=decay_all
     )
     assert_same(*engines, 1e-9)
+
+
+@pytest.mark.parametrize("precision", ["float64", "float32"])
+@pytest.mark.parametrize("batch_size", [1, 3, 32, NUM_EXAMPLES])
+@pytest.mark.parametrize("optimizer", ["sgd with decay", "momentum", "adam", "amsgrad", "lamb"])
+@pytest.mark.parametrize("num_inputs", [3, 37])
+def test_inputs_of_any_number_none_of_which_is_zero(
+    train_split, num_inputs, optimizer, batch_size, precision
+):
+    """Vectors, shares and tiles that are not whole, and inputs of both signs."""
+    generator = torch.Generator().manual_seed(0)
+    standardised = torch.randn(NUM_EXAMPLES, num_inputs, generator=generator, dtype=torch.float64)
+    assert (standardised != 0).all()
+    engines = trained(
+        Split(standardised, train_split.labels),
+        precision,
+        batch_size,
+        OPTIMIZERS[optimizer],
+        {"hidden_sizes": [130, 7]},
+    )
+    assert_same(*engines, TOLERANCES[precision])
 
 
 def history(config):
