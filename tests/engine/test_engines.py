@@ -67,7 +67,7 @@ def default_dtype():
 @pytest.fixture(scope="module")
 def train_split(slice_config):
     split = load_dataset(slice_config().dataset, CPU, torch.float64).train
-    return Split(split.images[:NUM_EXAMPLES], split.labels[:NUM_EXAMPLES])
+    return Split(split.flat[:NUM_EXAMPLES], split.labels[:NUM_EXAMPLES])
 
 
 def trained(train_split, precision, batch_size, optimizer, model, decay_all=True):

@@ -360,7 +360,7 @@ def margin_of(values: Tensor, layer: Tensor) -> float:
 
 
 def train_plainly(case: Case, seed: int, dataset: Dataset) -> PlainRun:
-    images, labels = dataset.train.images, dataset.train.labels
+    images, labels = dataset.train.flat, dataset.train.labels
     net = plain_network(case, seed).to(images.dtype)
     margins = []
     for module in net:
@@ -397,7 +397,7 @@ def train_plainly(case: Case, seed: int, dataset: Dataset) -> PlainRun:
         accuracies.append(num_correct / len(labels))
     margin = min(margins)  # of training alone: a flip there changes what follows
     with torch.no_grad():
-        logits = net(dataset.test.images)
+        logits = net(dataset.test.flat)
         test_loss = functional.cross_entropy(logits, dataset.test.labels).item()
     parameters = [parameter.detach() for parameter in net.parameters()]
     return PlainRun(parameters, rates, losses, accuracies, test_loss, margin)
