@@ -163,6 +163,8 @@ def run(wanted: argparse.Namespace) -> int:
         (wanted.out / "logs").mkdir(parents=True, exist_ok=True)
         keep_environment(wanted.out, environment(config.dataset, wanted.set))
         left_out = [f"{_not_installed(peer)} brings it" for peer in wanted.missing]
+        for line in left_out:
+            print(f"optsweep: {line}")
         for part, measure in PARTS.items():
             if part in wanted.only:
                 try:
@@ -199,11 +201,8 @@ def load_images(config: DatasetConfig) -> Images:
     """
     arrays = load_arrays(config)
     pixels = arrays.train_images.reshape(config.num_train, -1)
-    if (
-        pixels.dtype != np.uint8
-        or pixels.shape[1] != NUM_INPUTS
-        or config.num_classes != NUM_CLASSES
-    ):
+    found = (pixels.dtype, pixels.shape[1], config.num_classes)
+    if found != (np.uint8, NUM_INPUTS, NUM_CLASSES):
         raise InputError(
             f"dataset {config.name}: expected {NUM_INPUTS} bytes an example and {NUM_CLASSES} "
             "classes, which all peers take"

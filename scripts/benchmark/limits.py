@@ -50,18 +50,6 @@ def _torch() -> tuple[Multiply, Callable[[int], Any]]:
     return multiply, torch.set_num_threads
 
 
-def _onednn() -> tuple[Multiply, Callable[[int], Any]]:
-    import torch
-
-    linear = torch.ops.mkldnn._linear_pointwise
-
-    def multiply(left: np.ndarray, right: np.ndarray) -> Callable[[], Any]:
-        a, b = torch.from_numpy(left), torch.from_numpy(right).T
-        return lambda: linear(a, b, None, "none", [], "")
-
-    return multiply, torch.set_num_threads
-
-
 def _jax() -> tuple[Multiply, None]:
     import jax
 
@@ -81,7 +69,6 @@ def _jax() -> tuple[Multiply, None]:
 LIBRARIES: dict[str, Callable[[], tuple[Multiply, Callable[[int], Any] | None]]] = {
     "NumPy": _numpy,
     "torch.mm": _torch,
-    "oneDNN": _onednn,
     "JAX": _jax,
 }
 
