@@ -8,6 +8,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import math
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -25,7 +26,9 @@ HISTORY_FILE = "history.csv"
 GRADIENTS_FILE = "gradients.csv"
 RESULT_FILE = "result.json"
 CURVES_FILE = "curves.png"
-# Of all runs together, in a folder such as multirun/.
+# Of all runs together.
+RUNS_FOLDER = "multirun"
+QUICK_FOLDER = "quick"  # in it, the runs of the study that are cut short
 CELLS_FOLDER = "cells"
 REPORT_FOLDER = "report"
 QUICK_FILE = "quick.json"  # tells the report that the folder's runs are cut short
@@ -35,7 +38,13 @@ SWEEP_FILE = "cells.csv"
 STUDY_FILE = "study.db"
 TRIALS_FILE = "trials.csv"
 FINALS_FILE = "finals.csv"
+TRIALS_PAGE = "trials.md"
 SUMMARY_FILE = "summary.json"
+# Of a report; the figures of a search's own folder lie in one of the same name.
+PAGE_FILE = "index.html"
+CLAIMS_FILE = "claims.csv"
+TABLES_FOLDER = "tables"
+FIGURES_FOLDER = "figures"
 
 SWEEP_COLUMNS = ("cell", "overrides")
 FINAL_COLUMNS = ("variant", "kind", "overrides", "cell")
@@ -108,6 +117,25 @@ def write(
         write_atomically(directory / GRADIENTS_FILE, to_csv(GRADIENT_COLUMNS, gradients))
     text = json.dumps(result, indent=2, allow_nan=False) + "\n"
     write_atomically(directory / RESULT_FILE, text)
+
+
+def counted_accuracies(accuracies: Iterable[float | None]) -> list[float]:
+    """Accuracies of seeds as they are averaged and compared: a diverged seed's counts as 0.
+
+    >>> counted_accuracies([0.8, None, float("nan")])
+    [0.8, 0.0, 0.0]
+    """
+    return [0.0 if value is None or math.isnan(value) else float(value) for value in accuracies]
+
+
+def mean_accuracy(accuracies: Iterable[float | None]) -> float:
+    """Mean accuracy of at least one seed, in which a diverged seed's counts as 0.
+
+    >>> mean_accuracy([0.8, None])
+    0.4
+    """
+    counted = counted_accuracies(accuracies)
+    return math.fsum(counted) / len(counted)
 
 
 def to_csv(columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> str:

@@ -8,21 +8,24 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # a checkout ne
 
 from optsweep.config.checks import InputError
 from optsweep.engine.cores import num_cores
-from optsweep.runs import REPORT_FOLDER
+from optsweep.runs import REPORT_FOLDER, RUNS_FOLDER
 
 
 def main() -> None:
     """Read the arguments, write the report, say a mistake in one line."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("runs", nargs="?", type=Path, default=Path("multirun"), metavar="RUNS")
+    parser.add_argument("runs", nargs="?", type=Path, default=Path(RUNS_FOLDER), metavar="RUNS")
     parser.add_argument("--out", type=Path, help="default: RUNS/report")
     arguments = parser.parse_args()
     # Only now, for it takes its time.
     from optsweep.report.report import write_report  # noqa: PLC0415
+    from optsweep.study.content import outline  # noqa: PLC0415
 
     out = arguments.out or arguments.runs / REPORT_FOLDER
     try:
-        page = write_report(arguments.runs, out, lambda line: print(line, flush=True), num_cores())
+        page = write_report(
+            arguments.runs, out, outline(), lambda line: print(line, flush=True), num_cores()
+        )
     except KeyboardInterrupt:
         print("optsweep: interrupted", file=sys.stderr)
         sys.exit(130)

@@ -3,9 +3,8 @@
 import sys
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # a checkout need not be installed
+if __name__ == "__main__":  # the processes that it starts import this file too
+    sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # need not be installed
+    from benchmark.app import main  # the folder beside this file
 
-from optsweep.benchmark.app import main
-
-if __name__ == "__main__":
     sys.exit(main())

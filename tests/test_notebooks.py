@@ -10,8 +10,8 @@ import nbformat
 import pytest
 from nbclient import NotebookClient
 
-from optsweep.report.claims import load_claims
-from optsweep.report.questions import load_questions
+from optsweep import runs
+from optsweep.study.content import outline
 
 TESTS = Path(__file__).resolve().parent
 NOTEBOOKS = TESTS.parent / "notebooks"
@@ -88,7 +88,7 @@ def test_the_study_runs_on_trained_cells(execute, slice_settings, tmp_path):
     script = TESTS.parent / "scripts" / "reproduce.py"
     subprocess.run([sys.executable, script, *arguments], cwd=tmp_path, check=True)
 
-    notebook = execute("study", OPTSWEEP_RUNS=str(tmp_path / "multirun" / "quick"))
+    notebook = execute("study", OPTSWEEP_RUNS=str(tmp_path / runs.RUNS_FOLDER / runs.QUICK_FOLDER))
     assert not [each for each in outputs(notebook) if each.output_type in ("error", "stream")]
     assert "Quick settings" in text(outputs(notebook, "read"))
     summary = text(outputs(notebook, "show-summary"))
@@ -106,7 +106,7 @@ def test_the_study_runs_on_trained_cells(execute, slice_settings, tmp_path):
     assert "Nothing of this question has been trained yet." in text(absent)
     assert pictures(absent) == 0
     said = text(outputs(notebook))
-    assert all(claim.claim in said for claim in load_claims())
+    assert all(claim.claim in said for claim in outline().claims)
     assert "Training has not come to a critical point" in text(outputs(notebook, "show-discussion"))
     assert len(nbformat.writes(notebook)) < MAX_BYTES
 
@@ -139,7 +139,7 @@ def test_the_study_asks_every_question_and_states_no_result_in_prose():
     cells = nbformat.read(NOTEBOOKS / "study.ipynb", as_version=4).cells
     code = "\n".join(cell.source for cell in cells if cell.cell_type == "code")
     asked = re.findall(r'study\.question\("(\w+)"', code)
-    assert asked == [question.id for question in load_questions()]
+    assert asked == [question.id for question in outline().questions]
     prose = "\n".join(cell.source for cell in cells if cell.cell_type == "markdown")
-    titles = "".join(f"{question.title} {question.part}" for question in load_questions())
+    titles = "".join(f"{question.title} {question.part}" for question in outline().questions)
     assert not set(re.findall(r"\d\S*", prose)) - set(re.findall(r"\d\S*", titles))

@@ -132,6 +132,7 @@ def _train_cell(console: Console, config: Config) -> Record:
         print(f"optsweep: warning: {warning}", file=sys.stderr)
     seeds = f"{config.num_seeds} seed{'s' if config.num_seeds > 1 else ''}"
     about = f"{seeds}, engine: {plan.engine}, device: {plan.work.device}"
+    about += f", {plan.note}" if plan.note else ""
     console.print(f"{identity.label(config)}: {about}")
     with EpochDisplay(console, config.trainer.epochs) as display:
         return train_cell(plan, display)

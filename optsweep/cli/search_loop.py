@@ -30,12 +30,11 @@ from optsweep.config.checks import InputError, as_text, integer, number
 from optsweep.config.schema import Config
 from optsweep.config.targets import locate
 from optsweep.report.search_report import report_search
-from optsweep.search.floors import median_floor
 from optsweep.search.sampling import SeededByTrial
-from optsweep.search.scores import objective, validation_accuracies
+from optsweep.search.scores import median_floor, objective, validation_accuracies
 from optsweep.search.space import Space
 from optsweep.search.storage import alone, copy_to_file, open_study, storage_url
-from optsweep.search.trials import Claims
+from optsweep.search.trials import Worker
 
 # What a final cell has of its own: fresh seeds, all training examples, no early end.
 _OF_FINALS = ("seed", "num_seeds", "dataset.val_size", "stopping.floor", "stopping.patience")
@@ -43,7 +42,7 @@ _MAX_JOBS = 8  # trials at once if nobody says otherwise, for each learns from t
 
 
 class SearchLoop:
-    """One study, or one for each of several variants, and then its best cell on fresh seeds."""
+    """One Optuna study, or one for each of several variants, then its best cell on fresh seeds."""
 
     def __init__(
         self, settings: DictConfig, config: DictConfig, loader: ConfigLoader, launcher: Launcher
@@ -112,29 +111,28 @@ class SearchLoop:
             composition.plan(config)
 
     def _search(self, url: str, name: str, space: Space) -> Study:
-        """Run trials of one study until it has its total, together with other processes."""
+        """Run trials of one Optuna study until it has its total, together with other processes."""
         settings = self.settings
         sampler = self._sampler(None)
         if settings.sampler.seed is not None:
             sampler = SeededByTrial(self._sampler, settings.sampler.seed)
         study = open_study(url, name, sampler, self._identity(space))
-        claims = Claims(
+        worker = Worker(
             study, settings.n_trials, settings.stale_seconds, lambda line: print(line, flush=True)
         )
-        while trials := claims.take(self._num_jobs()):
-            with claims.running(trials):
-                self._run(study, space, trials, claims)
+        while trials := worker.take(self._num_jobs()):
+            with worker.running(trials):
+                self._run(study, space, trials, worker)
         return study
 
-    def _run(self, study: Study, space: Space, trials: Sequence[Trial], claims: Claims) -> None:
-
+    def _run(self, study: Study, space: Space, trials: Sequence[Trial], worker: Worker) -> None:
         margin = self.settings.stop_margin
         floor = median_floor(study, margin) if margin is not None else []
         jobs = []
         for trial in trials:
             chosen = space.suggest(trial)
             told = " ".join(as_overrides(chosen))
-            print(f"\ntrial {trial.number}, {claims.total} in all: {told}", flush=True)
+            print(f"\ntrial {trial.number}, {worker.total} in all: {told}", flush=True)
             stop = [f"stopping.floor={as_text(floor)}"] if floor else []
             jobs.append([*as_overrides({**space.fixed, **chosen}), *stop])
         for trial, returned in zip(trials, self._launch(jobs), strict=True):

@@ -3,24 +3,27 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import pandas as pd
 
 from optsweep.report.claims import Judgement
-from optsweep.report.facts import FACTS
-from optsweep.report.grids import at_edge, best_of, chosen_by, is_search
+from optsweep.report.collection import TRAINED, Collection, Setting, is_search
+from optsweep.report.gradients import SIGNAL, gradient_size, remaining_gradient
+from optsweep.report.grids import at_edge, best_of, chosen_by, interaction
 from optsweep.report.measures import score
-from optsweep.report.questions import Question
-from optsweep.report.study import TRAINED, Setting, Study
-from optsweep.report.verdicts import tally
-from optsweep.report.wording import count, listing, number, short
+from optsweep.report.optimizers import by_optimizer
+from optsweep.report.outline import Question
+from optsweep.report.rules import tally
+from optsweep.report.statistics import bootstrap_interval
+from optsweep.report.timing import fit_step_time, step_times
+from optsweep.report.wording import count, interval, listing, number, short
 
 _MAX_NAMES = 4
 
 
 def answer(
-    study: Study,
+    collection: Collection,
     question: Question,
     tables: dict[str, pd.DataFrame],
     judgements: Sequence[Judgement],
@@ -29,20 +32,24 @@ def answer(
     sentences: list[str] = []
     searches: list[str] = []
     for experiment, table in tables.items():
-        settings = study.settings_of(experiment)
+        settings = collection.settings_of(experiment)
         if is_search(settings):
-            searches += _search(study, experiment, settings)
+            searches += _search(collection, experiment, settings)
         elif len(table) > 1:
             own = experiment == question.id or len(tables) == 1
             sentences += _experiment(table, question) if own else _sibling(experiment, table)
     sentences += searches
-    for fact in FACTS:
-        sentences += fact(study, question, list(tables))
+    for figure, tell in _TOLD_WITH.items():
+        if figure in question.figures:
+            sentences += tell(collection, question, list(tables))
     if not sentences:
         sentences.append("Nothing of this question has been trained yet.")
-    paragraph = " ".join([*sentences, *_claims(judgements)])
+    if judgements:
+        told = tally([each.verdict for each in judgements])
+        sentences.append(f"Of {count(len(judgements), 'claim')}, {told}.")
     return (
-        paragraph.replace(" ± ", "\u00a0±\u00a0")
+        " ".join(sentences)
+        .replace(" ± ", "\u00a0±\u00a0")
         .replace(" %", "\u00a0%")
         .replace(" s ", "\u00a0s ")
     )
@@ -156,12 +163,12 @@ def _losses(table: pd.DataFrame) -> list[str]:
     return told
 
 
-def _search(study: Study, experiment: str, settings: Sequence[Setting]) -> list[str]:
-    best = best_of(study, settings)
+def _search(collection: Collection, experiment: str, settings: Sequence[Setting]) -> list[str]:
+    best = best_of(collection, settings)
     if best is None:
         return [f"The search {experiment} has no result yet."]
-    validated = chosen_by(study, best)[1].mean()
-    tested = score(study, best.cells, "test_accuracy").mean()
+    validated = chosen_by(collection, best)[1].mean()
+    tested = score(collection, best.cells, "test_accuracy").mean()
     edges = listing([key.replace("_", " ") for key in at_edge(best, settings)] or [""])
     warning = (
         f", at the edge of its {edges} grid, so that a better one may lie beyond" if edges else ""
@@ -172,14 +179,83 @@ def _search(study: Study, experiment: str, settings: Sequence[Setting]) -> list[
     ]
 
 
-def _claims(judgements: Sequence[Judgement]) -> list[str]:
-    if not judgements:
-        return []
-    told = tally([each.verdict for each in judgements])
-    return [f"Of {count(len(judgements), 'claim')}, {told}."]
-
-
 def _mean(row: pd.Series) -> str:
     spread = row["test_accuracy_std"]
     told = "" if math.isnan(spread) else f" ± {number(spread, 4)}"
     return number(row["test_accuracy_mean"], 4) + told
+
+
+def _step_cost(collection: Collection, question: Question, experiments: Sequence[str]) -> list[str]:
+    settings = collection.trained(experiments)
+    times = step_times(collection, settings).median()
+    if len(times) < 3:
+        return []
+    fit = fit_step_time(list(times.index), list(times))
+    equal = fit.overhead / fit.per_example if fit.per_example else math.inf
+    rates = times.index / times
+    first, last = times.index[0], times.index[-1]
+    shares = [fit.overhead / fit.seconds(size) for size in (first, last)]
+    return [
+        f"A step costs {short(fit.overhead * 1e6)} µs whatever its size and "
+        f"{short(fit.per_example * 1e6)} µs for each image; both weigh the same at a batch of "
+        f"{number(equal, 0)}. From batch size {first:,} to {last:,}, the fixed cost falls from "
+        f"{shares[0]:.0%} to {shares[1]:.0%} of a step, and images per second go from "
+        f"{number(rates.iloc[0], 0)} to {number(rates.iloc[-1], 0)}."
+    ]
+
+
+def _coupling(collection: Collection, question: Question, experiments: Sequence[str]) -> list[str]:
+    told = []
+    for name in collection.searches(experiments):
+        shares = interaction(collection, collection.trained([name]), ("lr", "weight_decay"))
+        found = bootstrap_interval(shares)
+        if found.n:
+            told.append(f"{number(found.mean, 3)} ({interval(found.low, found.high, 3)}) in {name}")
+    if not told:
+        return []
+    return [f"Of the map's variation, {listing(told)} is interaction of learning rate and decay."]
+
+
+def _slowness(collection: Collection, question: Question, experiments: Sequence[str]) -> list[str]:
+    told = []
+    for one in collection.trained(experiments):
+        if collection.recorded(one.cells, "gradient_norm").empty:
+            continue
+        left = remaining_gradient(collection, one.cells).mean()
+        told.append(
+            f"After the last epoch, the norm of the whole gradient is {short(left)} times the "
+            "untrained network's."
+        )
+        size, signal = (
+            gradient_size(collection, one.cells, weight).mean()
+            for weight in (question.weight, SIGNAL)
+        )
+        if size > 0:
+            pixel = question.weight.rpartition(",")[2].rstrip("]")
+            told.append(
+                f"The gradient of the weight from pixel {pixel} is {short(signal / size)} times "
+                "smaller than that of a weight whose pixel carries signal."
+            )
+    return told
+
+
+def _ranking(collection: Collection, question: Question, experiments: Sequence[str]) -> list[str]:
+    tested = {}
+    for name, settings in by_optimizer(collection.trained(experiments)).items():
+        best = best_of(collection, settings)
+        assert best is not None
+        tested[name] = score(collection, best.cells, "test_accuracy").mean()
+    if len(tested) < 2:
+        return []
+    order = sorted(tested, key=lambda name: -tested[name])
+    told = [f"{name} {number(tested[name], 4)}" for name in order]
+    return [f"Each at its best setting, they end with a test accuracy of {listing(told)}."]
+
+
+# What is said of a question beside its tables, with the figure that shows it.
+_TOLD_WITH: dict[str, Callable[[Collection, Question, Sequence[str]], list[str]]] = {
+    "timing": _step_cost,
+    "weight_norms": _coupling,
+    "gradient_traces": _slowness,
+    "performance_profile": _ranking,
+}

@@ -1,41 +1,25 @@
-"""The report's claims, which are data (claims.yaml), and what the runs say of each.
+"""What the runs say of a claim: the values it compares, the rule's finding, the evidence in words.
 
-Nothing here or there is a verdict: `comparisons` decides by the numbers alone.
+Nothing here is a verdict: `rules` decides by the numbers alone.
 """
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, fields
-from pathlib import Path
+from dataclasses import dataclass
 from typing import Any
 
 import pandas as pd
-import yaml
 
 from optsweep.config.checks import InputError
 from optsweep.report import grids, settings, timing
-from optsweep.report.comparisons import RULES, Samples
+from optsweep.report.collection import DIVERGED, Collection, Setting
 from optsweep.report.measures import describe, measure
+from optsweep.report.outline import Claim
+from optsweep.report.rules import MIN_VALUES, MISSING, RULES, Finding, Samples
 from optsweep.report.statistics import Interval
-from optsweep.report.study import Setting, Study
-from optsweep.report.verdicts import MIN_VALUES, MISSING, Finding, Options
 from optsweep.report.wording import count, short
 
-_CLAIMS_FILE = Path(__file__).with_name("claims.yaml")
-COLUMNS = (
-    "id",
-    "question",
-    "claim",
-    "reported",
-    "effect",
-    "low",
-    "high",
-    "n",
-    "verdict",
-    "evidence",
-)
 # Measures of several settings at once, such as a fit over all batch sizes.
 _OF_MANY: dict[str, Callable[..., pd.Series]] = {
     "fixed_share": timing.fixed_share,
@@ -44,27 +28,6 @@ _OF_MANY: dict[str, Callable[..., pd.Series]] = {
 # What a cell of a claim says beside its settings: where it is, and that the best is meant.
 _DIRECTIONS = ("in", "best")
 _NOTHING = Interval(float("nan"), float("nan"), float("nan"), 0)
-
-
-@dataclass(frozen=True)
-class Claim:
-    """One claim; claims.yaml explains the fields."""
-
-    id: str
-    question: str
-    claim: str
-    kind: str
-    measure: dict[str, Any]
-    cells: Sequence[dict[str, Any]]
-    others: dict[str, Any] | None = None
-    reported: str = ""
-    cause: str = ""
-    test: str = ""
-    options: Options = field(default_factory=Options)
-
-    def experiment(self, cell: Mapping[str, Any]) -> str:
-        """The experiment that one of the compared cells belongs to."""
-        return str(cell.get("in", self.question))
 
 
 @dataclass(frozen=True)
@@ -77,56 +40,38 @@ class Judgement:
 
     @property
     def verdict(self) -> str:
-        """One of `verdicts.VERDICTS`."""
+        """One of `rules.VERDICTS`."""
         return self.finding.verdict
 
 
-@functools.cache
-def load_claims() -> tuple[Claim, ...]:
-    """All claims, in the order of the study."""
-    content = yaml.safe_load(_CLAIMS_FILE.read_text(encoding="utf-8"))
-    margins = content["margins"]
-    return tuple(_claim(entry, margins) for entry in content["claims"])
-
-
-def judge_claims(study: Study) -> list[Judgement]:
-    """Decide every claim by the runs there are."""
-    return [judge(claim, study) for claim in load_claims()]
-
-
-def judge(claim: Claim, study: Study) -> Judgement:
+def judge(claim: Claim, collection: Collection) -> Judgement:
     """Decide one claim; one whose cells are not all trained is missing, and says which."""
     try:
-        samples, compared = _samples(claim, study)
+        samples, compared = _samples(claim, collection)
     except InputError as error:
         return Judgement(claim, Finding(MISSING, _NOTHING, ""), str(error))
     finding = RULES[claim.kind](samples, claim.options)
-    return Judgement(claim, finding, _evidence(claim, study, samples, compared, finding))
+    return Judgement(claim, finding, _evidence(claim, collection, samples, compared, finding))
 
 
 def claims_table(judgements: Sequence[Judgement]) -> pd.DataFrame:
-    """A row per claim, with `COLUMNS`."""
-    rows = []
-    for each in judgements:
-        mean, low, high, n = each.finding.effect
-        told = (each.claim.id, each.claim.question, each.claim.claim, each.claim.reported)
-        rows.append((*told, mean, low, high, n, each.verdict, each.evidence))
-    return pd.DataFrame(rows, columns=list(COLUMNS))
+    """A row per claim: what it says, the effect that decided it, the verdict and the evidence."""
+    rows = [
+        {
+            "id": each.claim.id,
+            "question": each.claim.question,
+            "claim": each.claim.claim,
+            "reported": each.claim.reported,
+            **dict(zip(("effect", "low", "high", "n"), each.finding.effect, strict=True)),
+            "verdict": each.verdict,
+            "evidence": each.evidence,
+        }
+        for each in judgements
+    ]
+    return pd.DataFrame(rows)
 
 
-def _claim(entry: dict[str, Any], margins: dict[str, float]) -> Claim:
-    entry = dict(entry)
-    entry["measure"] = (
-        entry["measure"] if isinstance(entry["measure"], dict) else {"name": entry["measure"]}
-    )
-    measured = str(entry["measure"].get("of", entry["measure"]["name"]))
-    options = {each.name: entry.pop(each.name) for each in fields(Options) if each.name in entry}
-    kind = next((kind for kind in margins if measured.endswith(kind)), None)
-    options.setdefault("margin", margins[kind] if kind else 0.0)
-    return Claim(**entry, options=Options(**options))
-
-
-def _samples(claim: Claim, study: Study) -> tuple[Samples, list[Setting]]:
+def _samples(claim: Claim, collection: Collection) -> tuple[Samples, list[Setting]]:
     """The values that are compared by the names of their settings, and these settings.
 
     Raises:
@@ -134,44 +79,44 @@ def _samples(claim: Claim, study: Study) -> tuple[Samples, list[Setting]]:
     """
     samples: Samples = {}
     compared: list[Setting] = []
+    name = claim.measure["name"]
     for cell in claim.cells:
-        found = _find(claim, study, cell)
+        found = _find(claim, collection, cell)
         if cell.get("best"):
-            found = [one for one in [grids.best_of(study, found)] if one]
+            found = [one for one in [grids.best_of(collection, found)] if one]
         compared += found
-        if claim.measure["name"] in _OF_MANY:
-            samples[_name(claim, cell)] = _measure_many(claim, study, found)
+        if name in _OF_MANY:
+            options = {key: value for key, value in claim.measure.items() if key != "name"}
+            samples[_name(claim, cell)] = _OF_MANY[name](collection, found, **options)
         elif len(found) != 1:
             raise InputError(f"{_name(claim, cell)}: {len(found)} settings of the experiment fit")
         else:
-            samples[_name(claim, cell)] = measure(study, found[0].cells, claim.measure)
+            samples[_name(claim, cell)] = measure(collection, found[0].cells, claim.measure)
     if claim.others is not None:
-        for one in _find(claim, study, claim.others):
+        for one in _find(claim, collection, claim.others):
             if one not in compared:
                 compared.append(one)
-                samples[one.label] = measure(study, one.cells, claim.measure)
+                samples[one.label] = measure(collection, one.cells, claim.measure)
     return samples, compared
 
 
-def _find(claim: Claim, study: Study, cell: Mapping[str, Any]) -> list[Setting]:
-    where = {key: value for key, value in cell.items() if key not in _DIRECTIONS}
+def _find(claim: Claim, collection: Collection, cell: Mapping[str, Any]) -> list[Setting]:
     experiment = claim.experiment(cell)
-    found = study.find(experiment, where)
+    found = collection.find(experiment, _where(cell))
     if not found:
         raise InputError(f"{_name(claim, cell)}: no such cell in {experiment}")
     for setting in found:
-        if not setting.trained:
+        if not setting.is_trained:
             raise InputError(f"{setting.label} in {experiment}: {setting.status}, {setting.reason}")
     return found
 
 
-def _measure_many(claim: Claim, study: Study, found: Sequence[Setting]) -> pd.Series:
-    options = dict(claim.measure)
-    return _OF_MANY[options.pop("name")](study, found, **options)
+def _where(cell: Mapping[str, Any]) -> settings.Settings:
+    return {key: value for key, value in cell.items() if key not in _DIRECTIONS}
 
 
 def _name(claim: Claim, cell: Mapping[str, Any]) -> str:
-    where = {key: value for key, value in cell.items() if key not in _DIRECTIONS}
+    where = _where(cell)
     experiment = claim.experiment(cell)
     named = settings.label(where, list(where))
     if not named or len({claim.experiment(each) for each in claim.cells}) == 1:
@@ -180,7 +125,11 @@ def _name(claim: Claim, cell: Mapping[str, Any]) -> str:
 
 
 def _evidence(
-    claim: Claim, study: Study, samples: Samples, compared: Sequence[Setting], finding: Finding
+    claim: Claim,
+    collection: Collection,
+    samples: Samples,
+    compared: Sequence[Setting],
+    finding: Finding,
 ) -> str:
     means = [f"{name} = {short(values.mean(), digits=4)}" for name, values in samples.items()]
     measured = describe(claim.measure)
@@ -196,8 +145,8 @@ def _evidence(
     diverged = [
         f"{one.label} {int((seeds['status'] != 'completed').sum())} of {len(seeds)}"
         for one in compared
-        if one.status == "diverged"
-        for seeds in [study.seeds_of(one.cells)]
+        if one.status in DIVERGED
+        for seeds in [collection.seeds_of(one.cells)]
     ]
     if diverged:
         sentences.append("Diverged seeds: " + "; ".join(diverged) + ".")

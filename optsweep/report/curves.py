@@ -1,29 +1,46 @@
-"""The picture of one cell: loss and error against epochs, median and band over its seeds."""
+"""Scores against epochs, steps and seconds: of one cell, and of the settings of experiments."""
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from pathlib import Path
 
 import pandas as pd
 from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, NullLocator
 
-from optsweep.report.drawing import band, epochs, log_scale, style, styles
+from optsweep.report.collection import DIVERGED, TRAINED, Collection, Setting, longest
+from optsweep.report.drawing import (
+    FAINT,
+    INK,
+    band,
+    epochs,
+    legend,
+    log_scale,
+    panels,
+    plain_number,
+    style,
+    styles,
+    without_start,
+)
+from optsweep.report.outline import Question
+from optsweep.report.pictures import Picture
+from optsweep.report.settings import label, varying
+from optsweep.report.wording import count
 from optsweep.runs import HISTORY_FILE
 
 
 def draw_curves(directory: Path, picture: Path) -> None:
-    """Draw a finished cell's `history.csv` into `picture`."""
-    history = pd.read_csv(directory / HISTORY_FILE)
-    history = history.assign(
-        **{f"{split}_error": 1 - history[f"{split}_accuracy"] for split in ("train", "val", "test")}
-    )
+    """Draw a finished cell's `history.csv` into `picture`: loss and error of every split."""
+    history = with_errors(pd.read_csv(directory / HISTORY_FILE))
     splits = [name for name in ("train", "val", "test") if history[f"{name}_loss"].notna().any()]
     with style():
         figure = Figure(figsize=(9, 3.6), layout="constrained")
-        loss, error = figure.subplots(1, 2)
-        for split, looks in styles(splits).items():
-            band(loss, history, "epoch", f"{split}_loss", looks, split)
-            band(error, history, "epoch", f"{split}_error", looks, split)
+        loss, error = panels(figure, 2, 2)
+        for split, look in styles(splits).items():
+            band(loss, history, "epoch", f"{split}_loss", look, split)
+            band(error, history, "epoch", f"{split}_error", look, split)
         loss.set(ylabel="cross entropy")
         log_scale(loss, "y")
         error.set(ylabel="error (fraction)", ylim=(0, None))
@@ -34,3 +51,195 @@ def draw_curves(directory: Path, picture: Path) -> None:
         seeds = "one seed" if num_seeds == 1 else f"median and quartiles of {num_seeds} seeds"
         figure.suptitle(f"{directory.resolve().name}: {seeds}", fontsize="medium")
         figure.savefig(picture, dpi=150)
+
+
+def curves(collection: Collection, question: Question, experiment: str) -> Picture | None:
+    """Train loss, train error and test error against epochs, a row of panels for each group."""
+    trained = collection.trained([experiment])
+    if not trained:
+        return None
+    groups = _groups(trained)
+    figure = Figure(figsize=(10, 3.1 * len(groups) + 0.8), layout="constrained")
+    rows = figure.subplots(len(groups), 3, squeeze=False, sharex=True)
+    names = list(dict.fromkeys(name for group in groups.values() for name in group))
+    looks = styles(names, _baseline_name(question, groups), _is_ordered(trained, names))
+    for axes, (title, group) in zip(rows, groups.items(), strict=True):
+        for name, setting in group.items():
+            history = with_errors(collection.history_of(setting.cells))
+            for panel, column in zip(
+                axes, ("train_loss", "train_error", "test_error"), strict=True
+            ):
+                band(panel, history, "epoch", column, looks[name], name)
+                measured = column.replace("_", " ")
+                panel.set_title(f"{title}: {measured}" if title else measured)
+        for panel in axes:
+            without_start(panel)
+            log_scale(panel, "y")
+            epochs(panel, longest(list(group.values())))
+    for panel in rows[:-1].flat:
+        panel.set_xlabel("")
+    legend(figure, rows[0][0])
+    caption = (
+        f"Train loss, train error and test error in {experiment}. "
+        f"{seeds_told(collection, trained)}{_note(collection.settings_of(experiment))}"
+    )
+    return Picture(experiment, figure, caption)
+
+
+def schedules(collection: Collection, question: Question, experiment: str) -> Picture | None:
+    """The learning rate of every epoch, as the runs recorded it: a panel for each setting."""
+    trained = collection.trained([experiment])
+    if not trained:
+        return None
+    curves = {
+        setting.label: collection.history_of(setting.cells)
+        .dropna(subset="lr")
+        .groupby("epoch")["lr"]
+        .first()
+        for setting in trained
+    }
+    highest = max(rates.max() for rates in curves.values())
+    wide = highest > 4 * min(rates.max() for rates in curves.values())
+    figure = Figure(figsize=(10, 1.75 * -(-len(curves) // 5) + 0.4), layout="constrained")
+    drawn = panels(figure, len(curves), 5, sharex=True, sharey=True)
+    for axes, (name, rates) in zip(drawn, curves.items(), strict=True):
+        for other in curves.values():
+            axes.plot(other.index, other, color=FAINT, lw=1)
+        axes.plot(rates.index, rates, color=INK, marker="o", ms=3)
+        axes.set_title(name)
+        epochs(axes, longest(trained))
+        axes.set_xlabel("")
+        if wide:
+            axes.set_yscale("symlog", linthresh=highest / 200)
+            top = math.floor(math.log10(highest))
+            axes.set_yticks([0, 10.0 ** (top - 1), 10.0**top])
+        axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: plain_number(value)))
+        axes.set_ylim(0, highest * (1.6 if wide else 1.08))
+        axes.yaxis.set_minor_locator(NullLocator())
+    figure.supxlabel("epoch", fontsize=10)
+    figure.supylabel("learning rate", fontsize=10)
+    caption = f"Learning rate of each epoch's last step in {experiment}, with the others in grey."
+    return Picture(f"{experiment}_schedules", figure, caption)
+
+
+def loss_against_seconds(
+    collection: Collection, question: Question, experiments: Sequence[str]
+) -> Picture | None:
+    """Train loss and test error against the seconds of training, on a logarithmic axis."""
+    caption = (
+        "Train loss and test error against wall-clock seconds of training, evaluation excluded. "
+        "A vertical line compares batch sizes at equal seconds. "
+    )
+    drawn = _against(collection, question, experiments, "seconds", caption)
+    return Picture(f"{question.id}_equal_seconds", *drawn) if drawn else None
+
+
+def equal_steps(
+    collection: Collection, question: Question, experiments: Sequence[str]
+) -> Picture | None:
+    """Train loss and test error against optimizer steps."""
+    caption = (
+        "The same against optimizer steps. A vertical line compares batch sizes at equal steps, "
+        "though not at equal numbers of images. "
+    )
+    drawn = _against(collection, question, experiments, "step", caption)
+    return Picture(f"{question.id}_equal_steps", *drawn) if drawn else None
+
+
+def _against(
+    collection: Collection, question: Question, experiments: Sequence[str], x: str, caption: str
+) -> tuple[Figure, str] | None:
+    """Figure and caption of scores against a column of the history."""
+    settings = collection.compared(experiments)
+    if not settings:
+        return None
+    # Of a setting that was trained for several lengths, the longest holds the others.
+    by_length = sorted(settings, key=lambda one: int(one.facets["epochs"]))
+    settings = list({one.label: one for one in by_length}.values())
+    settings.sort(key=lambda one: one.facets["batch_size"])
+    compared = [question.baseline_of(other, settings) for other in settings]
+    baseline = next((one.label for one in compared if one), None)
+    looks = styles([setting.label for setting in settings], baseline, ordered=True)
+    figure = Figure(figsize=(10, 4.2), layout="constrained")
+    drawn = panels(figure, 2, 2)
+    for axes, column in zip(drawn, ("train_loss", "test_error"), strict=True):
+        for setting in settings:
+            history = with_errors(collection.history_of(setting.cells)).query("epoch >= 1")
+            band(axes, history, x, column, looks[setting.label], setting.label)
+        named = {"seconds": "seconds of training", "step": "optimizer steps"}
+        axes.set(title=column.replace("_", " "), xlabel=named[x])
+        log_scale(axes, "x")
+        log_scale(axes, "y")
+    legend(figure, drawn[0])
+    caption += seeds_told(collection, settings)
+    if x == "seconds" and len(collection.seeds_of(settings[0].cells)) > 1:
+        caption += " The seeds of a setting train as one stack, whose seconds these are."
+    return figure, caption
+
+
+def with_errors(history: pd.DataFrame) -> pd.DataFrame:
+    """A history with the error beside the accuracy of every split."""
+    errors = {
+        f"{split}_error": 1 - history[f"{split}_accuracy"] for split in ("train", "val", "test")
+    }
+    return history.assign(**errors)
+
+
+def seeds_told(collection: Collection, settings: Sequence[Setting]) -> str:
+    """How many seeds the bands of a figure show."""
+    numbers = sorted({len(collection.seeds_of(setting.cells)) for setting in settings})
+    if numbers == [1]:
+        return "One seed each."
+    told = (
+        count(numbers[0], "seed") if len(numbers) == 1 else f"{numbers[0]} to {numbers[-1]} seeds"
+    )
+    return f"Median and interquartile band of {told}."
+
+
+def _groups(settings: Sequence[Setting]) -> dict[str, dict[str, Setting]]:
+    """Settings by the key that has the fewest values, if they are many and vary in several."""
+    keys = [key for key in varying([setting.chosen for setting in settings]) if key != "seed"]
+    if len(keys) < 2 or len(settings) <= 4:
+        return {"": {setting.label: setting for setting in settings}}
+    numbers = {key: len({setting.chosen.get(key) for setting in settings}) for key in keys}
+    by = min(reversed(keys), key=lambda key: numbers[key])
+    rest = [key for key in keys if key != by]
+    groups: dict[str, dict[str, Setting]] = {}
+    for setting in settings:
+        group = groups.setdefault(label(setting.chosen, [by]), {})
+        group[label(setting.chosen, rest)] = setting
+    return groups
+
+
+def _baseline_name(question: Question, groups: dict[str, dict[str, Setting]]) -> str | None:
+    """The name of the settings that others are compared with, if it is one in all groups."""
+    everything = [setting for group in groups.values() for setting in group.values()]
+    compared = [question.baseline_of(setting, everything) for setting in everything]
+    found = {name for group in groups.values() for name, one in group.items() if one in compared}
+    return found.pop() if len(found) == 1 else None
+
+
+def _is_ordered(settings: Sequence[Setting], names: Sequence[str]) -> bool:
+    """Whether the names tell the values of one number."""
+    keys = [
+        key
+        for key in varying([setting.chosen for setting in settings])
+        if all(isinstance(setting.value(key), (int, float)) for setting in settings)
+    ]
+    return len(names) > 2 and any(
+        len({setting.value(key) for setting in settings}) == len(names) for key in keys
+    )
+
+
+def _note(settings: Sequence[Setting]) -> str:
+    """What a figure does not show, or shows only in part."""
+    told = []
+    for setting in settings:
+        if setting.status in DIVERGED:
+            told.append(f"{setting.label}: {setting.reason}")
+        elif setting.status not in TRAINED:
+            told.append(f"{setting.label}: {setting.status}, {setting.reason}")
+    crosses = any(setting.status in DIVERGED for setting in settings)
+    return " A cross marks where seeds diverged. " * crosses + (
+        f" {'; '.join(told)}." if told else ""
+    )

@@ -19,6 +19,7 @@ from matplotlib.axes import Axes
 from matplotlib.axis import Axis
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
+from numpy.typing import ArrayLike
 
 from optsweep.report.settings import phrase_value
 
@@ -61,6 +62,7 @@ DASHES = (
 )
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*", "<", ">")
 HEATMAP = "crest_r"  # light is better, and text on it can be read
+QUARTILES = (0.25, 0.5, 0.75)
 
 
 @dataclass(frozen=True)
@@ -91,29 +93,39 @@ def styles(
     }
 
 
-def band(axes: Axes, rows: pd.DataFrame, x: str, y: str, style: Style, label: str = "") -> None:
+def spread(
+    axes: Axes,
+    places: ArrayLike,
+    quartiles: ArrayLike,
+    look: Style,
+    label: str = "",
+    markevery: int = 1,
+) -> None:
+    """A line of medians in the band between the quartiles.
+
+    Args:
+        axes: Where to draw.
+        places: n places on the x axis.
+        quartiles: (n, 3): lower quartile, median and upper quartile at each.
+        look: Of the line; the band has its colour.
+        label: In the legend.
+        markevery: Only every so many places have a marker.
+    """
+    low, median, high = np.asarray(quartiles, dtype=float).T
+    axes.plot(places, median, **vars(look), markevery=markevery, label=label)
+    axes.fill_between(places, low, high, color=look.color, alpha=0.18, lw=0)
+
+
+def band(axes: Axes, rows: pd.DataFrame, x: str, y: str, look: Style, label: str = "") -> None:
     """Median and interquartile band over seeds of `y` at each epoch, against the median of `x`."""
-    quartiles = rows.groupby("epoch")[y].quantile([0.25, 0.5, 0.75]).unstack().dropna()
+    quartiles = rows.groupby("epoch")[y].quantile(list(QUARTILES)).unstack().dropna()
     places = rows.groupby("epoch")[x].median().reindex(quartiles.index)
-    every = max(1, len(places) // 5)
-    axes.plot(
-        places,
-        quartiles[0.5],
-        color=style.color,
-        linestyle=style.linestyle,
-        marker=style.marker,
-        markevery=every,
-        label=label,
-    )
-    if rows["seed"].nunique() > 1:
-        axes.fill_between(
-            places, quartiles[0.25], quartiles[0.75], color=style.color, alpha=0.18, lw=0
-        )
+    spread(axes, places, quartiles, look, label, max(1, len(places) // 5))
     gone = rows.loc[rows[y].isna(), "epoch"]
     if len(gone) and len(quartiles):  # a cross where the first seed diverged
         last = quartiles[0.5].loc[: gone.min()].iloc[-1]
         at = rows.loc[rows["epoch"] == gone.min(), x].median()
-        axes.plot([at], [last], marker="x", color=style.color, markersize=9, markeredgewidth=2)
+        axes.plot([at], [last], marker="x", color=look.color, markersize=9, markeredgewidth=2)
 
 
 def log_scale(axes: Axes, which: str) -> None:
@@ -155,6 +167,15 @@ def without_start(axes: Axes) -> None:
     if np.isfinite(values).any():
         low, high = np.nanmin(values), np.nanmax(values)
         axes.set_ylim(low / (high / low) ** 0.06 / 1.02, high * (high / low) ** 0.08 * 1.02)
+
+
+def panels(figure: Figure, count: int, columns: int, **shared: Any) -> list[Axes]:
+    """So many panels in rows of at most so many columns; what is left of the last row is empty."""
+    columns = min(columns, count)
+    grid = figure.subplots(-(-count // columns), columns, squeeze=False, **shared)
+    for axes in grid.flat[count:]:
+        axes.set_visible(False)
+    return list(grid.flat[:count])
 
 
 def legend(figure: Figure, axes: Axes, title: str = "") -> None:

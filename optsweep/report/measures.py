@@ -13,16 +13,17 @@ from typing import Any
 
 import pandas as pd
 
+from optsweep import runs
 from optsweep.report import gradients
+from optsweep.report.collection import Collection
 from optsweep.report.statistics import time_to_target
-from optsweep.report.study import Study
 
 
-def measure(study: Study, cells: Sequence[str], of: Mapping[str, Any]) -> pd.Series:
+def measure(collection: Collection, cells: Sequence[str], of: Mapping[str, Any]) -> pd.Series:
     """Measure a setting.
 
     Args:
-        study: Where its cells are.
+        collection: Where its cells are.
         cells: Their names; they differ in nothing but their seeds.
         of: `name` of the measure, and its options.
 
@@ -36,9 +37,9 @@ def measure(study: Study, cells: Sequence[str], of: Mapping[str, Any]) -> pd.Ser
     options = dict(of)
     name = str(options.pop("name"))
     if name in _FUNCTIONS:
-        return _FUNCTIONS[name](study, cells, **options).astype(float)
-    if name in study.seeds.columns:
-        return score(study, cells, name, **options)
+        return _FUNCTIONS[name](collection, cells, **options).astype(float)
+    if name in collection.seeds.columns:
+        return score(collection, cells, name, **options)
     raise ValueError(f"there is no measure {name}")
 
 
@@ -63,75 +64,83 @@ def describe(of: Mapping[str, Any]) -> str:
     return name.replace("_", " ") + at
 
 
-def score(study: Study, cells: Sequence[str], name: str, epoch: int | None = None) -> pd.Series:
+def score(
+    collection: Collection, cells: Sequence[str], name: str, epoch: int | None = None
+) -> pd.Series:
     """A column of the results, or of the history at an epoch (negative: from the end)."""
-    seeds = study.seeds_of(cells)
+    seeds = collection.seeds_of(cells)
     if epoch is None:
         values = seeds[name]
     else:
-        history = study.history_of(cells)
+        history = collection.history_of(cells)
         last = int(history["epoch"].max())
         at = history[history["epoch"] == (epoch if epoch >= 0 else last + 1 + epoch)]
         values = at.set_index("seed")[name].reindex(seeds.index)
         if not -last <= epoch <= last:
             return values  # the run was shorter than that: not known
-    return values.fillna(_diverged(name))
+    if name.endswith("accuracy"):
+        return pd.Series(runs.counted_accuracies(values), values.index)
+    return values.fillna(math.inf) if name.endswith("loss") else values
 
 
 def improvement(
-    study: Study, cells: Sequence[str], of: str, start: float = 0.0, end: float = 1.0
+    collection: Collection, cells: Sequence[str], of: str, start: float = 0.0, end: float = 1.0
 ) -> pd.Series:
     """How much better a score became between two fractions of the run; 0 is epoch 0."""
-    last = int(study.history_of(cells)["epoch"].max())
-    first, final = (score(study, cells, of, round(fraction * last)) for fraction in (start, end))
+    last = int(collection.history_of(cells)["epoch"].max())
+    first, final = (
+        score(collection, cells, of, round(fraction * last)) for fraction in (start, end)
+    )
     better = first - final if of.endswith("loss") else final - first
     return better.where(final.abs() < math.inf, -math.inf)
 
 
-def wobble(study: Study, cells: Sequence[str], of: str = "test_accuracy") -> pd.Series:
+def wobble(collection: Collection, cells: Sequence[str], of: str = "test_accuracy") -> pd.Series:
     """All that a score lost from one epoch to the next, after the first: 0 for a steady curve.
 
     Not known for a seed that diverged.
     """
     curves = (
-        study.history_of(cells).query("epoch >= 1").pivot(index="epoch", columns="seed", values=of)
+        collection.history_of(cells)
+        .query("epoch >= 1")
+        .pivot(index="epoch", columns="seed", values=of)
     )
     steps = curves.diff().iloc[1:] if not of.endswith("loss") else -curves.diff().iloc[1:]
     return -steps.clip(upper=0).sum(skipna=False)
 
 
-def best(study: Study, cells: Sequence[str], of: str = "test_accuracy") -> pd.Series:
+def best(collection: Collection, cells: Sequence[str], of: str = "test_accuracy") -> pd.Series:
     """The best score that a seed had at any epoch."""
-    scores = study.history_of(cells).groupby("seed")[of]
+    scores = collection.history_of(cells).groupby("seed")[of]
     return scores.min() if of.endswith("loss") else scores.max()
 
 
-def running_gap(study: Study, cells: Sequence[str]) -> pd.Series:
+def running_gap(collection: Collection, cells: Sequence[str]) -> pd.Series:
     """Train accuracy averaged over the last epoch's batches, less test accuracy.
 
     As the report has it; the final weights' own accuracy is usually higher, so this is less
     than the generalisation gap. Not known for a seed that diverged.
     """
-    seeds = study.seeds_of(cells)
+    seeds = collection.seeds_of(cells)
     return seeds["train_accuracy"] - seeds["test_accuracy"]
 
 
-def epochs_to(study: Study, cells: Sequence[str], **target: float) -> pd.Series:
+def epochs_to(collection: Collection, cells: Sequence[str], **target: float) -> pd.Series:
     """Epochs until a target, such as `test_accuracy: 0.8`; a miss is infinity."""
-    return _times(study, cells, target)["epochs"]
+    return _times(collection, cells, target)["epochs"]
 
 
-def seconds_to(study: Study, cells: Sequence[str], **target: float) -> pd.Series:
+def seconds_to(collection: Collection, cells: Sequence[str], **target: float) -> pd.Series:
     """Seconds of training until a target; a miss is infinity."""
-    return _times(study, cells, target)["seconds"]
+    return _times(collection, cells, target)["seconds"]
 
 
-def seconds_per_epoch(study: Study, cells: Sequence[str]) -> pd.Series:
+def seconds_per_epoch(collection: Collection, cells: Sequence[str]) -> pd.Series:
     """Seconds of every epoch but the first, which warms up, if there are others.
 
     Index: the first seed of the cell, and the epoch.
     """
-    history = study.history_of(cells)
+    history = collection.history_of(cells)
     history = history[history["seed"] == history.groupby("cell")["seed"].transform("min")]
     seconds = history.sort_values("epoch").set_index(["seed", "epoch"])["seconds"]
     spent = seconds.groupby("seed").diff().dropna().sort_index()
@@ -139,22 +148,18 @@ def seconds_per_epoch(study: Study, cells: Sequence[str]) -> pd.Series:
     return warm if len(warm) else spent
 
 
-def seconds_per_step(study: Study, cells: Sequence[str]) -> pd.Series:
+def seconds_per_step(collection: Collection, cells: Sequence[str]) -> pd.Series:
     """Seconds per optimizer step, averaged over each epoch but the first."""
-    history = study.history_of(cells)
+    history = collection.history_of(cells)
     steps = history["step"].max() / max(1, history["epoch"].max())
-    return seconds_per_epoch(study, cells) / steps
+    return seconds_per_epoch(collection, cells) / steps
 
 
-def _times(study: Study, cells: Sequence[str], target: Mapping[str, float]) -> pd.DataFrame:
+def _times(
+    collection: Collection, cells: Sequence[str], target: Mapping[str, float]
+) -> pd.DataFrame:
     ((column, value),) = target.items()
-    return time_to_target(study.history_of(cells), column, value)
-
-
-def _diverged(column: str) -> float:
-    if column.endswith("accuracy"):
-        return 0.0
-    return math.inf if column.endswith("loss") else math.nan
+    return time_to_target(collection.history_of(cells), column, value)
 
 
 _FUNCTIONS: dict[str, Callable[..., pd.Series]] = {

@@ -1,4 +1,4 @@
-"""One self-contained HTML page: the study's questions, answers, figures, tables and claims."""
+"""One self-contained HTML page: questions, answers, figures, tables and claims."""
 
 from __future__ import annotations
 
@@ -14,15 +14,14 @@ import pandas as pd
 from markupsafe import Markup
 
 from optsweep.report.claims import Judgement
-from optsweep.report.comparisons import RULES
+from optsweep.report.collection import TRAINED, Collection
 from optsweep.report.drawing import COLOUR_NAMES, COLOURS, ORDERED
+from optsweep.report.optimizers import best_per_optimizer, warnings
+from optsweep.report.outline import Outline, Question
 from optsweep.report.pictures import SavedPicture
-from optsweep.report.questions import Question
+from optsweep.report.rules import RULES, VERDICTS
 from optsweep.report.settings import family, phrase_value
-from optsweep.report.study import TRAINED, Study
-from optsweep.report.summary import best_per_optimizer, warnings
 from optsweep.report.tables import readable
-from optsweep.report.verdicts import VERDICTS
 from optsweep.report.wording import count, interval, number, short
 
 if TYPE_CHECKING:
@@ -63,11 +62,14 @@ class Section:
 
 
 def render_page(
-    study: Study, sections: Sequence[Section], searches: Sequence[SearchSection] = ()
+    collection: Collection,
+    outline: Outline,
+    sections: Sequence[Section],
+    searches: Sequence[SearchSection] = (),
 ) -> str:
     """The page as HTML text. Whatever came from a configuration is escaped."""
     judgements = [each for section in sections for each in section.judgements]
-    best = best_per_optimizer(study)
+    best = best_per_optimizer(collection)
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("optsweep.report"),
         autoescape=True,
@@ -79,7 +81,8 @@ def render_page(
     environment.globals |= {"interval": interval, "symbols": SYMBOLS, "zip": zip}
     dark = COLOURS | ORDERED
     return environment.get_template("page.html").render(
-        study=study,
+        collection=collection,
+        outline=outline,
         sections=[_shown(section) for section in sections],
         searches=searches,
         markup=Markup,
@@ -90,12 +93,12 @@ def render_page(
         },
         num_claims=len(judgements),
         best=best,
-        warnings=warnings(study, best),
-        totals=_totals(study),
-        problems=_problems(study),
+        warnings=warnings(collection, best),
+        totals=_totals(collection),
+        problems=_problems(collection),
         cell_columns=[*_SETTINGS, *_SCORES, "seconds", "seeds", "status", "experiments", "cell"],
         word_columns=_WORDS,
-        cells=_cells(study, searches),
+        cells=_cells(collection, searches),
         rules={name: inspect.getdoc(rule) for name, rule in RULES.items()},
         colours=[(name, colour, dark[colour]) for colour, name in COLOUR_NAMES.items()],
     )
@@ -122,34 +125,36 @@ def _table(table: pd.DataFrame) -> dict[str, Any]:
     }
 
 
-def _totals(study: Study) -> list[str]:
-    trained = study.cells[study.cells["status"].isin(TRAINED)]
+def _totals(collection: Collection) -> list[str]:
+    trained = collection.cells[collection.cells["status"].isin(TRAINED)]
     hours = trained["seconds"].astype(float).sum() / 3600
     devices = sorted({str(device) for device in trained["device"]})
     return [
         count(len(trained), "trained cell"),
-        f"{len(study.seeds):,} trained networks",
+        f"{len(collection.seeds):,} trained networks",
         f"{number(hours, 1)} hours of training",
         *devices,
     ]
 
 
-def _problems(study: Study) -> list[tuple[str, str, str]]:
+def _problems(collection: Collection) -> list[tuple[str, str, str]]:
     """Cells that are not simply completed: name, status, reason."""
-    rows = study.cells[study.cells["status"] != "completed"]
+    rows = collection.cells[collection.cells["status"] != "completed"]
     return [(str(cell), row["status"], row["reason"]) for cell, row in rows.iterrows()]
 
 
-def _cells(study: Study, searches: Sequence[SearchSection]) -> list[list[tuple[str, object]]]:
+def _cells(
+    collection: Collection, searches: Sequence[SearchSection]
+) -> list[list[tuple[str, object]]]:
     """Every row of the table of all cells: what each column shows, and what it is sorted by."""
-    means = study.seeds.groupby("cell")[list(_SCORES.values())].mean().T.to_dict()
-    experiments = study.members.groupby("cell")["experiment"].agg(list).to_dict()
+    means = collection.seeds.groupby("cell")[list(_SCORES.values())].mean().T.to_dict()
+    experiments = collection.members.groupby("cell")["experiment"].agg(list).to_dict()
     for search in searches:
         for cell in search.cells:
             experiments.setdefault(cell, []).append(f"search {search.name}")
-    chosen = study.members.set_index("cell")["settings"].to_dict()
+    chosen = collection.members.set_index("cell")["settings"].to_dict()
     rows = []
-    for cell, row in study.cells.iterrows():
+    for cell, row in collection.cells.iterrows():
         facets = row["facets"]
         named = {**facets, "optimizer": family(facets)} if facets else chosen.get(cell, {})
         shown = [_setting(named.get(key)) for key in _SETTINGS.values()]

@@ -1,40 +1,43 @@
-"""What a search found, from its folder alone: its studies, and its cells on fresh seeds."""
+"""What a search found, from its folder alone: its trials, its cells on fresh seeds, in words."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import optuna
 import pandas as pd
-from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 
 from optsweep import runs
 from optsweep.config.checks import InputError
 from optsweep.report.settings import in_words
 from optsweep.report.statistics import Interval, bootstrap_interval, paired_differences
+from optsweep.report.wording import count, interval, listing, number
 from optsweep.search.space import at_edge
 from optsweep.search.storage import sqlite_url
+from optsweep.search.trials import FINISHED
 
-_ENDED = (TrialState.COMPLETE, TrialState.PRUNED)
+# Of a table of trials; the searched keys stand before the cell.
+TRIAL_COLUMNS = ("trial", "status", "objective", "epochs", "cell")
 
 
 @dataclass(frozen=True)
 class Variant:
-    """One study: the whole search, or one of several that are compared.
+    """One Optuna study: the whole search, or one of several that are compared.
 
     Attributes:
         name: What distinguishes it; empty if it is alone.
-        study: As Optuna keeps it.
+        optuna_study: As Optuna keeps it.
         trials: A row per trial that ended: trial, status (completed or stopped), objective,
             epochs, a column for each searched key, and cell.
         saved_fraction: Of the epochs of all trials, how many were not trained.
     """
 
     name: str
-    study: Study
+    optuna_study: optuna.Study
     trials: pd.DataFrame
     saved_fraction: float
 
@@ -42,7 +45,7 @@ class Variant:
     def best(self) -> FrozenTrial | None:
         """The complete trial with the best objective."""
         complete = any(self.trials["status"] == "completed")
-        return self.study.best_trial if complete else None
+        return self.optuna_study.best_trial if complete else None
 
     @property
     def edges(self) -> list[str]:
@@ -112,7 +115,7 @@ def read_search(folder: Path) -> Search:
     """Read a search.
 
     Raises:
-        InputError: If its study cannot be read.
+        InputError: If its Optuna study cannot be read.
     """
     try:
         storage = optuna.storages.RDBStorage(sqlite_url(folder))
@@ -121,15 +124,15 @@ def read_search(folder: Path) -> Search:
     except Exception as error:  # whatever SQLAlchemy or SQLite find wrong with the file
         reason = str(error).partition("\n")[0]
         path = folder / runs.STUDY_FILE
-        raise InputError(f"{path} is not the study of a search ({reason})") from error
+        raise InputError(f"{path} is not the Optuna study of a search ({reason})") from error
     variants = [_variant(study, len(studies) > 1) for study in studies]
     return Search(folder.name, folder, variants, _finals(folder))
 
 
-def _variant(study: Study, one_of_many: bool) -> Variant:
+def _variant(study: optuna.Study, one_of_many: bool) -> Variant:
     rows = []
     trained = planned = 0
-    for trial in study.get_trials(deepcopy=False, states=_ENDED):
+    for trial in study.get_trials(deepcopy=False, states=FINISHED):
         stopped = trial.state is TrialState.PRUNED
         attributes = trial.user_attrs
         rows.append(
@@ -144,8 +147,7 @@ def _variant(study: Study, one_of_many: bool) -> Variant:
         )
         trained += attributes.get("epochs", 0)
         planned += attributes.get("planned_epochs", 0)
-    columns = ["trial", "status", "objective", "epochs", "cell"]
-    table = pd.DataFrame(rows) if rows else pd.DataFrame(columns=columns)
+    table = pd.DataFrame(rows) if rows else pd.DataFrame(columns=TRIAL_COLUMNS)
     name = study.study_name.partition(": ")[2] if one_of_many else ""
     return Variant(name, study, table, 1 - trained / planned if planned else 0.0)
 
@@ -159,8 +161,9 @@ def _finals(folder: Path) -> list[Final]:
         result = runs.read_result(folder.parent / runs.CELLS_FOLDER / row["cell"])
         if result is None:
             continue
-        seeds = pd.DataFrame(result["per_seed"]).set_index("seed")
-        accuracies = seeds["test_accuracy"].astype(float).fillna(0.0)
+        seeds = [each["seed"] for each in result["per_seed"]]
+        tested = runs.counted_accuracies(each["test_accuracy"] for each in result["per_seed"])
+        accuracies = pd.Series(tested, index=seeds)
         found.append(
             Final(
                 variant=row["variant"],
@@ -172,3 +175,115 @@ def _finals(folder: Path) -> list[Final]:
             )
         )
     return found
+
+
+def trials_table(search: Search) -> pd.DataFrame:
+    """All trials of all variants, best objective first, trials that were stopped last."""
+    tables = [
+        variant.trials.assign(variant=variant.name) if variant.name else variant.trials
+        for variant in search.variants
+    ]
+    table = pd.concat(tables, ignore_index=True)
+    table = table.sort_values(["status", "objective"], ascending=[True, False], kind="stable")
+    last = [name for name in ("cell",) if name in table]
+    first = [
+        name for name in ("variant", "trial", "status", "objective", "epochs") if name in table
+    ]
+    return table[[*first, *(name for name in table if name not in {*first, *last}), *last]]
+
+
+def readable_trials(table: pd.DataFrame) -> pd.DataFrame:
+    """The same as text, without the cells' names."""
+    shown = pd.DataFrame(index=table.index)
+    for name in table.columns.drop("cell", errors="ignore"):
+        column = key_in_words(str(name))
+        if name == "objective":
+            shown[column] = [number(value, 4) for value in table[name].astype(float)]
+        else:
+            shown[column] = [_shown(value) for value in table[name]]
+    return shown
+
+
+def finals_table(search: Search) -> pd.DataFrame:
+    """Test accuracy on fresh seeds of what was found and what it is compared with."""
+    rows = []
+    for final in search.finals:
+        difference = search.difference(final)
+        rows.append(
+            {
+                "setting": _named(search, final),
+                "test accuracy": number(final.test.mean, 4),
+                "95 % interval": interval(final.test.low, final.test.high, 4),
+                "seeds": str(final.test.n),
+                "best less this": number(difference.mean, 4, "+") if difference else "–",
+                "its interval": (
+                    interval(difference.low, difference.high, 4, "+") if difference else "–"
+                ),
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def sentences(search: Search) -> list[str]:
+    """What was found, what it is worth on fresh seeds, what it cost, and what to doubt."""
+    told = []
+    for variant in search.variants:
+        told += _of_variant(variant)
+    winner = search.winner
+    if winner is not None:
+        told.append(
+            f"Trained again on {count(winner.test.n, 'fresh seed')}, validation images included, "
+            f"{_named(search, winner)} reaches {number(winner.test.mean, 4)} test accuracy "
+            f"({interval(winner.test.low, winner.test.high, 4)})."
+        )
+    for final in search.finals:
+        difference = search.difference(final)
+        if difference is not None:
+            told.append(
+                f"Against {_named(search, final)}, the difference is "
+                f"{number(difference.mean, 4, '+')} "
+                f"({interval(difference.low, difference.high, 4, '+')})."
+            )
+    return told
+
+
+def _of_variant(variant: Variant) -> list[str]:
+    best = variant.best
+    trials = variant.trials
+    name = f"{in_words(variant.name)}: " if variant.name else ""
+    if best is None:
+        return [f"{name}No trial of {len(trials)} has come to its end."]
+    stopped = int((trials["status"] == "stopped").sum())
+    params = in_words(" ".join(f"{key}={value}" for key, value in best.params.items()))
+    told = [
+        f"{name}Of {count(len(trials), 'trial')}, trial {best.number} is best with "
+        f"{number(best.value, 4)} validation accuracy: {params}."
+    ]
+    if stopped:
+        told.append(
+            f"{count(stopped, 'trial')} stopped early, which saved "
+            f"{variant.saved_fraction:.0%} of all epochs."
+        )
+    if variant.edges:
+        told.append(
+            f"The best {listing([key_in_words(key) for key in variant.edges])} lies at "
+            "an end of its range: a better one may lie beyond."
+        )
+    return told
+
+
+def _named(search: Search, final: Final) -> str:
+    words = in_words(final.variant) if final.variant else ""
+    named = ", ".join(filter(None, (words, final.setting)))
+    return f"{named} ({final.kind})" if final.kind != "best" else named
+
+
+def key_in_words(key: str) -> str:
+    """The last part of an override's key, such as `weight decay`."""
+    return key.rpartition(".")[2].replace("_", " ")
+
+
+def _shown(value: Any) -> str:
+    if pd.isna(value):
+        return "–"
+    return f"{value:.4g}" if isinstance(value, float) else str(value)

@@ -1,12 +1,11 @@
 """Numbers over seeds: intervals, paired differences, exact tests, Holm's correction, targets.
 
-Every cell of a study trains the same seeds, so two cells are compared seed by seed.
+Every cell of an experiment trains the same seeds, so two cells are compared seed by seed.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -83,13 +82,10 @@ def wilcoxon_p(differences: ArrayLike) -> float:
     """
     known = np.asarray(differences, dtype=float)
     known = known[(known != 0) & ~np.isnan(known)]
-    if len(known) == 0:
-        return 1.0
     ranks = np.rint(2 * stats.rankdata(np.abs(known))).astype(int)  # doubled: whole numbers
-    counts = np.zeros(ranks.sum() + 1)
-    counts[0] = 1
-    for rank in ranks:
-        counts[rank:] += counts[:-rank].copy()
+    counts = np.ones(1)
+    for rank in ranks:  # each rank is counted with a minus or with a plus
+        counts = np.pad(counts, (0, rank)) + np.pad(counts, (rank, 0))
     positive = ranks[known > 0].sum()
     tail = counts[: min(positive, ranks.sum() - positive) + 1].sum()
     return float(min(1.0, 2 * tail / counts.sum()))
@@ -104,19 +100,15 @@ def smallest_p(n: int) -> float:
     return min(1.0, 2.0 ** (1 - n))
 
 
-def holm(p_values: Sequence[float]) -> list[float]:
+def holm(p_values: pd.Series) -> pd.Series:
     """Holm's correction of a family of p values; NaN are no members of it.
 
-    >>> holm([0.01, 0.04, 0.03])
+    >>> holm(pd.Series([0.01, 0.04, 0.03])).tolist()
     [0.03, 0.06, 0.06]
     """
-    corrected = [math.nan] * len(p_values)
-    order = sorted((p, index) for index, p in enumerate(p_values) if not math.isnan(p))
-    highest = 0.0
-    for rank, (p, index) in enumerate(order):
-        highest = max(highest, min(1.0, (len(order) - rank) * p))
-        corrected[index] = highest
-    return corrected
+    ranked = p_values.dropna().sort_values()
+    corrected = (ranked * np.arange(len(ranked), 0, -1)).cummax().clip(upper=1.0)
+    return corrected.reindex(p_values.index)
 
 
 def time_to_target(history: pd.DataFrame, column: str, target: float) -> pd.DataFrame:

@@ -8,8 +8,9 @@ from typing import Any
 
 import pandas as pd
 
+from optsweep.report.collection import TRAINED, Collection, Setting
 from optsweep.report.measures import score
-from optsweep.report.questions import Question
+from optsweep.report.outline import Question
 from optsweep.report.statistics import (
     bootstrap_interval,
     holm,
@@ -18,7 +19,6 @@ from optsweep.report.statistics import (
     time_to_target,
     wilcoxon_p,
 )
-from optsweep.report.study import TRAINED, Setting, Study
 from optsweep.report.wording import interval, number
 from optsweep.runs import write_atomically
 
@@ -33,7 +33,7 @@ METRICS = (
 _DIFFERENCES = ("difference", "difference_low", "difference_high", "p", "smallest_p")
 
 
-def setting_table(study: Study, question: Question, experiment: str) -> pd.DataFrame:
+def setting_table(collection: Collection, question: Question, experiment: str) -> pd.DataFrame:
     """All numbers of an experiment, a row per setting in the experiment's order.
 
     Means, standard deviations and intervals are over the seeds that did not diverge, whose
@@ -47,13 +47,13 @@ def setting_table(study: Study, question: Question, experiment: str) -> pd.DataF
         smallest_p; epochs_to_target, steps_to_target, seconds_to_target: medians, infinite if
         most seeds missed; num_reached; seconds.
     """
-    settings = study.settings_of(experiment)
+    settings = collection.settings_of(experiment)
     rows = [
-        _row(study, question, setting, question.baseline_of(setting, settings))
+        _row(collection, question, setting, question.baseline_of(setting, settings))
         for setting in settings
     ]
     table = pd.DataFrame(rows)
-    table.insert(table.columns.get_loc("p") + 1, "p_holm", holm(list(table["p"])))
+    table.insert(table.columns.get_loc("p") + 1, "p_holm", holm(table["p"]))
     return table
 
 
@@ -89,9 +89,9 @@ def write_tables(table: pd.DataFrame, stem: Path, mark: str = "") -> None:
 
 
 def _row(
-    study: Study, question: Question, setting: Setting, baseline: Setting | None
+    collection: Collection, question: Question, setting: Setting, baseline: Setting | None
 ) -> dict[str, Any]:
-    seeds = study.seeds_of(setting.cells)
+    seeds = collection.seeds_of(setting.cells)
     row: dict[str, Any] = {
         "setting": setting.label,
         "cells": " ".join(setting.cells),
@@ -104,29 +104,35 @@ def _row(
         found = bootstrap_interval(seeds[metric])
         row |= {f"{metric}_mean": found.mean, f"{metric}_std": seeds[metric].astype(float).std()}
         row |= {f"{metric}_low": found.low, f"{metric}_high": found.high}
-    row |= {"baseline": baseline.label if baseline else "", **_difference(study, setting, baseline)}
-    row |= _target(study, question, setting)
-    seconds = study.cells.loc[list(setting.cells), "seconds"].astype(float).dropna()
+    row |= {
+        "baseline": baseline.label if baseline else "",
+        **_difference(collection, setting, baseline),
+    }
+    row |= _target(collection, question, setting)
+    seconds = collection.cells.loc[list(setting.cells), "seconds"].astype(float).dropna()
     return row | {"seconds": seconds.median() if len(seconds) else math.nan}
 
 
-def _difference(study: Study, setting: Setting, baseline: Setting | None) -> dict[str, float]:
-    if baseline is None or not setting.trained or not baseline.trained:
+def _difference(
+    collection: Collection, setting: Setting, baseline: Setting | None
+) -> dict[str, float]:
+    if baseline is None or not setting.is_trained or not baseline.is_trained:
         return dict.fromkeys(_DIFFERENCES, math.nan)
     differences = paired_differences(
-        score(study, setting.cells, "test_accuracy"), score(study, baseline.cells, "test_accuracy")
+        score(collection, setting.cells, "test_accuracy"),
+        score(collection, baseline.cells, "test_accuracy"),
     )
     found = bootstrap_interval(differences)
     p_values = (wilcoxon_p(differences), smallest_p(found.n)) if found.n else (math.nan,) * 2
     return dict(zip(_DIFFERENCES, (*found[:3], *p_values), strict=True))
 
 
-def _target(study: Study, question: Question, setting: Setting) -> dict[str, float]:
+def _target(collection: Collection, question: Question, setting: Setting) -> dict[str, float]:
     names = ("epochs", "steps", "seconds")
-    if not setting.trained:
+    if not setting.is_trained:
         return {f"{name}_to_target": math.nan for name in names} | {"num_reached": math.nan}
     ((column, target),) = question.target.items()
-    times = time_to_target(study.history_of(setting.cells), column, target)
+    times = time_to_target(collection.history_of(setting.cells), column, target)
     # The upper of two middle values: half of the seeds have reached the target by then.
     medians = times.quantile(interpolation="higher")
     reached = int((times["epochs"] < math.inf).sum())

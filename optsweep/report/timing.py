@@ -1,22 +1,36 @@
 """Why large batches are fast: t(b) = a + c b seconds per step of b examples.
 
-`a` is what every step costs whatever its size, `c` the work of one more example.
+`a` is what every step costs whatever its size, `c` the work of one more example. What the machine's
+processor can do is measured once and kept as machine.json.
 """
 
 from __future__ import annotations
 
 import itertools
+import json
+import platform
+import timeit
 from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
+from matplotlib.figure import Figure
 
+from optsweep.report.collection import Collection, Setting
+from optsweep.report.drawing import INK, Style, log_scale, panels, styles
 from optsweep.report.measures import seconds_per_step
-from optsweep.report.study import Setting, Study
+from optsweep.report.outline import Question
+from optsweep.report.pictures import Picture
+from optsweep.report.wording import short
+from optsweep.runs import MACHINE_FILE, write_atomically
 
-# All data sets that optsweep offers have images of 28 x 28 pixels and ten classes.
+# All data sets of the study have images of 28 x 28 pixels and ten classes.
 NUM_INPUTS, NUM_CLASSES = 784, 10
+_MATMUL_SIZE = 2048  # large enough that a multiplication spends its time in arithmetic
+_REPEATS = 5
 
 
 class Fit(NamedTuple):
@@ -40,7 +54,7 @@ def fit_step_time(batch_sizes: Sequence[float], seconds: Sequence[float]) -> Fit
     >>> round(fit.overhead, 6), round(fit.per_example, 6)
     (0.01, 0.001)
     """
-    from scipy.optimize import nnls  # noqa: PLC0415 - not needed to read a study
+    from scipy.optimize import nnls  # noqa: PLC0415 - most reports do without
 
     sizes, times = np.asarray(batch_sizes, float), np.asarray(seconds, float)
     scaled = np.column_stack([1 / times, sizes / times / sizes.max()])
@@ -48,25 +62,25 @@ def fit_step_time(batch_sizes: Sequence[float], seconds: Sequence[float]) -> Fit
     return Fit(float(overhead), float(work / sizes.max()))
 
 
-def step_times(study: Study, settings: Sequence[Setting]) -> pd.DataFrame:
+def step_times(collection: Collection, settings: Sequence[Setting]) -> pd.DataFrame:
     """Seconds per step: a row per repeated run and epoch, a column per batch size.
 
     Only runs of one network are timings; in a stack of seeds a step trains all of them.
     """
     columns = {
-        int(setting.facets["batch_size"]): seconds_per_step(study, setting.cells)
+        int(setting.facets["batch_size"]): seconds_per_step(collection, setting.cells)
         for setting in settings
-        if setting.trained and _alone(study, setting)
+        if setting.is_trained and _alone(collection, setting)
     }
     return pd.DataFrame(columns).sort_index(axis=1)
 
 
-def fixed_share(study: Study, settings: Sequence[Setting], batch_size: int) -> pd.Series:
+def fixed_share(collection: Collection, settings: Sequence[Setting], batch_size: int) -> pd.Series:
     """The share a / (a + c b) of a step's time that does not depend on its batch.
 
     Fitted anew for every repeated run and epoch; empty with fewer than three batch sizes.
     """
-    times = step_times(study, settings).dropna()
+    times = step_times(collection, settings).dropna()
     if times.shape[1] < 3:
         return pd.Series(dtype=float)
     fits = [fit_step_time(list(times.columns), list(row)) for row in times.to_numpy()]
@@ -87,6 +101,99 @@ def flops_per_example(hidden_sizes: Sequence[int]) -> int:
     return 6 * sum(weights) - 2 * weights[0]
 
 
-def _alone(study: Study, setting: Setting) -> bool:
-    seeds = study.cells.loc[list(setting.cells), "num_seeds"]
+@dataclass(frozen=True)
+class Peak:
+    """The best rate of a float32 matrix multiplication by NumPy, in GFLOP per second."""
+
+    gflops: float
+    measured_with: str
+    machine: str
+
+    @property
+    def told(self) -> str:
+        """The measurement in a sentence."""
+        return (
+            f"The peak, {self.gflops:,.0f} GFLOP/s, is that of {self.measured_with} on "
+            f"{self.machine}, with all cores."
+        )
+
+
+def matmul_peak(folder: Path) -> Peak | None:
+    """What was measured for a folder of runs, or None."""
+    try:
+        return Peak(**json.loads((folder / MACHINE_FILE).read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError):
+        return None
+
+
+def measure_machine(folder: Path) -> Peak:
+    """Measure the peak and keep it in the folder of the runs, unless that is done."""
+    known = matmul_peak(folder)
+    if known is not None:
+        return known
+    rng = np.random.default_rng(0)
+    left, right = rng.random((2, _MATMUL_SIZE, _MATMUL_SIZE), dtype=np.float32)
+    best = min(timeit.repeat(lambda: left @ right, number=1, repeat=_REPEATS))
+    peak = Peak(
+        gflops=round(2 * _MATMUL_SIZE**3 / best / 1e9, 1),
+        measured_with=f"NumPy {np.__version__}'s float32 matmul of {_MATMUL_SIZE} × {_MATMUL_SIZE}",
+        machine=platform.processor() or platform.machine(),
+    )
+    write_atomically(folder / MACHINE_FILE, json.dumps(asdict(peak), indent=2) + "\n")
+    return peak
+
+
+def timing(
+    collection: Collection, question: Question, experiments: Sequence[str]
+) -> Picture | None:
+    """Seconds per step with the fit, seconds per epoch, images and arithmetic per second."""
+    settings = collection.compared(experiments)
+    times = step_times(collection, settings)
+    if times.shape[1] < 2:
+        return None
+    one = settings[0]
+    num_train, flops = one.facets["num_train"], flops_per_example(one.facets["hidden_sizes"])
+    figure = Figure(figsize=(10, 6.6), layout="constrained")
+    drawn = dict(zip(("step", "epoch", "images", "arithmetic"), panels(figure, 4, 2), strict=True))
+    titles = (
+        *("seconds per step", "seconds per epoch", "images per second"),
+        "arithmetic, GFLOP per second",
+    )
+
+    def draw(sizes: np.ndarray, seconds: np.ndarray, steps: np.ndarray, look: Style) -> None:
+        lines = (seconds, seconds * steps, sizes / seconds, flops * sizes / seconds / 1e9)
+        for axes, line in zip(drawn.values(), lines, strict=True):
+            axes.plot(sizes, line, **vars(look))
+
+    sizes = np.array(times.columns, dtype=float)
+    seconds = times.median().to_numpy()
+    measured, fitted = styles(["measured", "fit"], "measured").values()
+    draw(sizes, seconds, np.ceil(num_train / sizes), measured)
+    names = {"measured (median)": drawn["step"].lines[0]}
+    caption = "Seconds per step, medians over epochs of runs of a single network. "
+    if len(sizes) > 2:
+        fit = fit_step_time(list(sizes), list(seconds))
+        smooth = np.geomspace(sizes.min(), sizes.max(), 100)
+        per_step = fit.overhead + fit.per_example * smooth
+        draw(smooth, per_step, num_train / smooth, Style(fitted.color, "--", ""))
+        names["fit t(b) = a + c·b"] = drawn["step"].lines[-1]
+        caption += (
+            f"The fit: a = {short(fit.overhead * 1e6)} µs, c = {short(fit.per_example * 1e6)} µs. "
+        )
+    peak = matmul_peak(collection.folder)
+    if peak is not None and collection.cells.at[one.cells[0], "device"] == "cpu":
+        line = drawn["arithmetic"].axhline(peak.gflops, color=INK, lw=1, ls=":")
+        names["NumPy's matmul peak"] = line
+        caption += f"{peak.told} "
+    for axes, title in zip(drawn.values(), titles, strict=True):
+        axes.set(title=title, xlabel="batch size")
+        log_scale(axes, "x")
+        log_scale(axes, "y")
+    figure.legend(names.values(), names.keys(), loc="outside lower center", ncols=3)
+    caption += f"A training example is taken to cost {flops:,} floating-point operations."
+    return Picture(f"{question.id}_cost", figure, caption)
+
+
+def _alone(collection: Collection, setting: Setting) -> bool:
+    seeds = collection.cells.loc[list(setting.cells), "num_seeds"]
     return bool((seeds.astype(float) == 1).all())

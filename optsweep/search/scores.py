@@ -1,13 +1,25 @@
-"""What a search judges a cell by: its validation accuracies, never the test set's."""
+"""What a search judges a cell by: its validation accuracies, never the test set's.
+
+From those of earlier trials also follows what a new one has to reach after each epoch.
+"""
 
 from __future__ import annotations
 
-import csv
+import itertools
 import math
 import statistics
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+
+import pandas as pd
+from optuna.study import Study
+from optuna.trial import TrialState
+
+from optsweep.runs import counted_accuracies, mean_accuracy
+
+MIN_TRIALS = 5  # before them a median says little
+_FREE_EPOCHS = 1  # nothing is asked of the first epoch
 
 
 def objective(result: Mapping[str, Any], standard_errors: float) -> float:
@@ -19,19 +31,39 @@ def objective(result: Mapping[str, Any], standard_errors: float) -> float:
     >>> round(objective({"per_seed": seeds[:2]}, 1.0), 4), objective({"per_seed": seeds}, 9.0)
     (0.8, 0.0)
     """
-    accuracies = [seed["val_accuracy"] or 0.0 for seed in result["per_seed"]]
-    mean = math.fsum(accuracies) / len(accuracies)
+    accuracies = counted_accuracies(seed["val_accuracy"] for seed in result["per_seed"])
     error = statistics.stdev(accuracies) / len(accuracies) ** 0.5 if len(accuracies) > 1 else 0.0
-    return max(0.0, mean - standard_errors * error)
+    return max(0.0, mean_accuracy(accuracies) - standard_errors * error)
 
 
 def validation_accuracies(path: Path) -> list[tuple[int, float]]:
     """Epochs from 1 and the mean validation accuracy after each, a diverged seed's being 0."""
-    with path.open(encoding="utf-8", newline="") as file:
-        rows = list(csv.DictReader(file))
-    num_seeds = len({row["seed"] for row in rows})
-    sums: dict[int, float] = {}
-    for row in rows:
-        epoch = int(row["epoch"])
-        sums[epoch] = sums.get(epoch, 0.0) + float(row["val_accuracy"] or 0)
-    return [(epoch, total / num_seeds) for epoch, total in sorted(sums.items()) if epoch]
+    history = pd.read_csv(path, float_precision="round_trip")
+    by_epoch = history.pivot(index="epoch", columns="seed", values="val_accuracy")
+    return [(int(epoch), mean_accuracy(row)) for epoch, row in by_epoch.iterrows() if epoch]
+
+
+def median_floor(study: Study, margin: float) -> list[float]:
+    """Accuracies for `StoppingConfig.floor`, the last epoch's left out; empty if it is too early.
+
+    Args:
+        study: An Optuna study, whose complete trials have reported their validation accuracy
+            after every epoch.
+        margin: How far below the median a trial may be and still have a hope.
+    """
+    complete = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+    curves = [
+        list(itertools.accumulate((values[epoch] for epoch in sorted(values)), max))
+        for values in (trial.intermediate_values for trial in complete)
+        if values
+    ]
+    if len(curves) < MIN_TRIALS:
+        return []
+    length = max(map(len, curves)) - 1
+    floor = []
+    for epoch in range(length):
+        # A trial that diverged early keeps the best that it had.
+        median = statistics.median(curve[min(epoch, len(curve) - 1)] for curve in curves)
+        wanted = math.floor(1e4 * (median - margin)) / 1e4  # four digits, for the command line
+        floor.append(max(0.0, wanted) if epoch >= _FREE_EPOCHS else 0.0)
+    return floor

@@ -21,7 +21,7 @@ from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 from optsweep.config.checks import InputError, as_text
 from optsweep.runs import STUDY_FILE
 
-_SETTINGS = "settings"  # user attribute that tells what a study searches
+_SETTINGS = "settings"  # user attribute that tells what an Optuna study searches
 
 
 def storage_url(given: str | None, folder: Path) -> str:
@@ -48,16 +48,16 @@ def sqlite_url(folder: Path) -> str:
 
 
 def open_study(url: str, name: str, sampler: BaseSampler, settings: Mapping[str, Any]) -> Study:
-    """Open a study, or make it if it is not there; as many processes as like may do so at once.
+    """Open an Optuna study, or make it if it is not there; any number of processes may at once.
 
     Args:
         url: Of the storage.
-        name: Of the study.
+        name: Of the Optuna study.
         sampler: What proposes its trials.
         settings: What it searches, as plain data; the same as when it was begun.
 
     Raises:
-        InputError: If the storage cannot be used, or the study searches something else.
+        InputError: If the storage cannot be used, or the Optuna study searches something else.
     """
     try:
         with alone(url):
@@ -101,7 +101,7 @@ def alone(url: str) -> Iterator[None]:
 
 
 def copy_to_file(study: Study, url: str, folder: Path) -> None:
-    """Leave a copy of a study from a server in the search's folder."""
+    """Leave a copy of an Optuna study from a server in the search's folder."""
     if make_url(url).get_backend_name() == "sqlite":
         return
     target = sqlite_url(folder)

@@ -1,6 +1,6 @@
 """The trials of a search, shared out among processes: none is lost, none is done twice.
 
-A trial is claimed by asking for it. Whoever runs it counts its attribute `alive` up; one that
+A trial is taken by asking for it. Whoever runs it counts its attribute `alive` up; one that
 stands still is a dead process's, is marked failed, and another trial is made up for it.
 """
 
@@ -23,16 +23,16 @@ _ALIVE = "alive"
 _POLL_SECONDS = 1.0
 
 
-class Claims:
-    """What one process takes of a study's trials."""
+class Worker:
+    """One of the processes that work on an Optuna study: what it takes of the trials."""
 
     def __init__(
         self, study: Study, total: int, stale_seconds: float, say: Callable[[str], None]
     ) -> None:
-        """Claim trials of `study` until it has `total` finished ones.
+        """Take trials of `study` until it has `total` finished ones.
 
         Args:
-            study: The study, which other processes may share.
+            study: The Optuna study, which other processes may share.
             total: Finished trials that it shall have.
             stale_seconds: A running trial that shows no life for so long is lost.
             say: Told when there is something to wait for.
@@ -44,7 +44,7 @@ class Claims:
         self._seen: dict[int, tuple[int, float]] = {}  # trial -> its count, and since when
 
     def take(self, at_most: int) -> list[Trial]:
-        """Claim up to so many trials; none if the total is there.
+        """Take up to so many trials; none if the total is there.
 
         While the rest is under way in other processes, it waits for them to end or to die.
         """
@@ -57,9 +57,9 @@ class Claims:
                 return []
             running = _count(trials, (TrialState.RUNNING,))
             free = self.total - finished - running
-            claimed = self._ask(min(free, at_most)) if free > 0 else []
-            if claimed:
-                return claimed
+            taken = self._ask(min(free, at_most)) if free > 0 else []
+            if taken:
+                return taken
             if not waited:
                 self.say(f"waiting for {running} trials that other processes are running")
                 waited = True

@@ -16,7 +16,7 @@ from optsweep.cli.grids import Cell, Grid, plan_grid
 from optsweep.cli.overrides import options
 from optsweep.config.checks import InputError, nearest
 
-QUICK_ROOT = Path("multirun") / "quick"
+QUICK_ROOT = Path(runs.RUNS_FOLDER) / runs.QUICK_FOLDER
 QUICK_NUM_SEEDS = 2
 QUICK_TRAIN_SIZE = 5000  # more than the largest mini-batch, 4096
 QUICK_EPOCHS_DIVISOR = 2  # leaves 5 of 10 epochs, one more than the longest warm-up

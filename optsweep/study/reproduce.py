@@ -116,9 +116,10 @@ def _run(experiment: Experiment, clock: Clock) -> str:
 
 def _report(root: Path, out: Path, console: Console) -> None:
     from optsweep.report.report import write_report  # noqa: PLC0415
+    from optsweep.study.content import outline  # noqa: PLC0415
 
     console.print(f"\nreport: {out}")
-    write_report(root, out, num_processes=num_cores())
+    write_report(root, out, outline(), num_processes=num_cores())
 
 
 def _missing(experiments: Iterable[Experiment]) -> dict[str, Cell]:

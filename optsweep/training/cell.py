@@ -19,7 +19,7 @@ from optsweep.config.schema import Config, DatasetConfig
 from optsweep.data.tensors import Dataset, load_dataset
 from optsweep.engine import Scores
 from optsweep.engine.choice import ENGINES
-from optsweep.models.stack import build_stack
+from optsweep.models import build_stack
 from optsweep.training.loop import Epoch, Training, train
 from optsweep.training.plan import Plan
 from optsweep.training.recording import Recorder

@@ -19,7 +19,8 @@ from optsweep.config.targets import locate
 from optsweep.data.tensors import Split
 from optsweep.engine import Work
 from optsweep.engine.choice import ENGINES, Choice, choose_engine
-from optsweep.models.stack import Initializer, build_stack
+from optsweep.models import build_stack
+from optsweep.models.seeding import Initializer
 from optsweep.optim.rates import learning_rates
 from optsweep.optim.resolved import ResolvedOptimizer, resolve_optimizer, spare_compiler
 
@@ -35,6 +36,7 @@ class Plan:
         work: Network, optimizer, batches and device, as engines read them.
         initializer: Fills the weights and the bias of a layer.
         engine: Which engine does the work.
+        note: How it computes the seeds if not all at once, and why; else empty.
         learning_rates: (epochs, 1) or (epochs, steps of an epoch).
         warnings: What a user should know of.
     """
@@ -43,6 +45,7 @@ class Plan:
     work: Work
     initializer: Initializer
     engine: Choice
+    note: str
     learning_rates: np.ndarray
     warnings: tuple[str, ...]
 
@@ -68,9 +71,9 @@ def plan_cell(config: Config) -> Plan:
     work = _work(config, optimizer, device)
     with _blaming("optimizer"):
         engine = choose_engine(work, config.trainer.engine)
-        _try(engine, work, initializer)
+        note = _try(engine, work, initializer)
     messages = tuple(str(warning.message) for warning in caught)
-    return Plan(config, work, initializer, engine, rates, messages)
+    return Plan(config, work, initializer, engine, note, rates, messages)
 
 
 def find_device(name: str) -> torch.device:
@@ -125,15 +128,18 @@ def _work(config: Config, optimizer: ResolvedOptimizer, device: torch.device) ->
     )
 
 
-def _try(engine: Choice, work: Work, initializer: Initializer) -> None:
+def _try(engine: Choice, work: Work, initializer: Initializer) -> str:
     """Take a step, since not every class says at once what it cannot do.
 
     A multilayer perceptron's step is taken by a tiny one, and a compiled rule takes what its
     class takes.
+
+    Returns:
+        What the stack says of how its seeds are computed.
     """
     if engine.name != "torch":
         work.optimizer.target([torch.zeros(1)], **work.optimizer.arguments)
-        return
+        return ""
     if isinstance(work.model, MLPConfig):
         work = replace(work, input_shape=(2,), num_classes=2)
     cpu = torch.device("cpu")
@@ -145,6 +151,7 @@ def _try(engine: Choice, work: Work, initializer: Initializer) -> None:
     )
     work = replace(work, device=cpu, dtype=torch.float32, batch_size=2, num_seeds=len(seeds))
     ENGINES["torch"].build(work, stack, split).train_epoch(None, np.zeros(1))
+    return stack.note
 
 
 @contextlib.contextmanager

@@ -15,6 +15,7 @@ GROUPS = (
     "optimizer",
     "scheduler",
     "batch_size",
+    "model",
     "depth",
     "layernorm_position",
     "weight_decay",
@@ -27,6 +28,7 @@ OPTIONS = [(group, option) for group in GROUPS for option in options(group, conf
 COMPANIONS = {
     ("layernorm_position", "third"): ["depth=deeper"],
     ("momentum", "report_low"): ["optimizer=adam"],
+    ("model", "custom"): ["model._target_=optsweep.models.lenet.LeNet"],
     ("optimizer", "custom"): ["optimizer._target_=torch.optim.Adamax"],
 }
 

@@ -28,7 +28,7 @@ REFUSED = [
     ("scheduler", "optsweep.optim.schedules.math.exp"),
     ("scheduler", "optsweep.optim.schedules.warnings.warn"),
     ("scheduler", "torch.os.system"),
-    ("init", "optsweep.models.initializers.torch.load"),
+    ("model", "optsweep.models.mlp.torch.load"),
     ("init", "optsweep.models.initializers.nn.init.zeros_"),
     ("optimizer", "torch.optim.optimizer.torch.load"),
     ("model", "torch.nn.modules.module.torch.load"),

@@ -1,14 +1,15 @@
 """The page in a real browser, Chromium driven by Selenium."""
 
 import pytest
-from study_tree import config_of, curve, write_cell, write_experiment
+from run_tree import config_of, curve, write_cell, write_experiment
 
 from optsweep.report.report import write_report
+from optsweep.study.content import outline
 
 
 @pytest.fixture(scope="module")
 def page(tree, tmp_path_factory):
-    return write_report(tree, tmp_path_factory.mktemp("report"))
+    return write_report(tree, tmp_path_factory.mktemp("report"), outline())
 
 
 @pytest.fixture
@@ -76,7 +77,13 @@ def test_words_sort_as_words(opened):
     button.click()
     assert column(opened, index) == ["default", "gaussian", "kaiming", "orthogonal", "xavier"]
     other, _ = heading(opened, "status")
-    assert column(opened, other) == ["completed", "diverged", "partial", "corrupt", "missing"]
+    assert column(opened, other) == [
+        "completed",
+        "partly diverged",
+        "partial",
+        "corrupt",
+        "missing",
+    ]
 
 
 def test_the_filter_keeps_rows_with_all_words(opened):
@@ -133,6 +140,6 @@ def test_a_hostile_name_runs_nothing(browser, tmp_path):
         for lr, text in ((0.1, name), (0.2, "default"))
     }
     write_experiment(tmp_path, "mine", cells)
-    browser.get(write_report(tmp_path, tmp_path / "report").as_uri())
+    browser.get(write_report(tmp_path, tmp_path / "report", outline()).as_uri())
     assert browser.title.startswith("optsweep")
     assert name in browser.find_element("css selector", "#mine table").text

@@ -12,50 +12,18 @@ import pandas as pd
 import pytest
 from matplotlib.figure import Figure
 from PIL import Image
-from study_tree import config_of, curve, write_cell, write_experiment
+from run_tree import config_of, curve, write_cell, write_experiment
 
+from optsweep import runs
 from optsweep.report import curves
-from optsweep.report.collect import collect_runs
+from optsweep.report.collection import TRAINED, collect_runs
 from optsweep.report.drawing import COLOURS, INK, ORDERED, styles
 from optsweep.report.figures import draw_question
+from optsweep.report.optimizers import profile
+from optsweep.report.outline import Outline, Question
 from optsweep.report.pictures import Picture, save
-from optsweep.report.profile_figure import profile
-from optsweep.report.questions import assign
 
-# Beside the curves of every experiment and the map and best settings of every search.
-OWN = {
-    "r1_batch_size": ["r1_batch_size_equal_seconds", "r1_batch_size_equal_steps"],
-    "r1_scheduler": ["r1_scheduler_schedules"],
-    "r2_scheduler": ["r2_scheduler_schedules"],
-    "r3_scheduler": ["r3_scheduler_schedules", "r3_scheduler_tuned_schedules"],
-    "b1_timing": ["b1_timing_cost"],
-    "b4_adamw": ["b4_adamw_weight_norms"],
-    "b5_gradients": ["b5_gradients_norms", "b5_gradients_traces"],
-    "b6_layerwise": ["b6_layerwise_batch_size"],
-    "lr_grid": ["lr_grid_profile"],
-}
-SEARCHED = (
-    "r1_batch_size",
-    "r1_scheduler",
-    "b2_weight_decay",
-    "b2_momentum",
-    "b4_adamw",
-    "lr_grid",
-)
-
-
-def test_every_question_gets_its_figures(planned_study):
-    drawn = {
-        question.id: [picture.name for picture in draw_question(planned_study, question, names)]
-        for question, names in assign(planned_study.experiments)
-    }
-    for question, names in drawn.items():
-        assert len(set(names)) == len(names)
-        assert set(OWN.get(question, [])) <= set(names)
-        if question != "lr_grid":
-            assert question in names
-    for question in SEARCHED:
-        assert {f"{question}_map", f"{question}_best"} <= set(drawn[question])
+OUTLINE = Outline(questions=[Question("r1_init", "Initialisation", baseline={"init": "default"})])
 
 
 def test_a_figure_tells_what_it_does_not_show(tree):
@@ -66,9 +34,9 @@ def test_a_figure_tells_what_it_does_not_show(tree):
 
 
 def draw_first(tree):
-    study = collect_runs(tree)
-    question, names = assign(study.experiments)[0]
-    return draw_question(study, question, names)
+    collection = collect_runs(tree)
+    question, names = OUTLINE.sections(collection.experiments)[0]
+    return draw_question(collection, question, names)
 
 
 def test_files_and_the_part_of_a_page(tree, tmp_path):
@@ -119,9 +87,9 @@ def test_a_name_is_drawn_as_it_is(tmp_path, name):
     cell = write_cell(tmp_path, config_of(), {0: curve((2, 0.1), (1, 0.5))})
     other = write_cell(tmp_path, config_of(epochs=3), {0: curve((2, 0.1), (1, 0.5))})
     write_experiment(tmp_path, "mine", {cell: f"init='{name}'", other: "init=default"})
-    study = collect_runs(tmp_path)
-    question, names = assign(study.experiments)[-1]
-    (picture,) = draw_question(study, question, names)
+    collection = collect_runs(tmp_path)
+    question, names = OUTLINE.sections(collection.experiments)[-1]
+    (picture,) = draw_question(collection, question, names)
     inline = save(picture, tmp_path).svg
     ElementTree.fromstring(inline)
     assert "<script" not in inline
@@ -148,9 +116,9 @@ def test_ordered_colours_get_lighter_and_can_be_read_on_paper():
 
 
 def test_the_curves_of_one_cell(tree, tmp_path):
-    study = collect_runs(tree)
-    for cell in study.cells.index[study.cells["status"].isin(("completed", "diverged"))]:
-        curves.draw_curves(tree / "cells" / cell, tmp_path / f"{cell}.png")
+    collection = collect_runs(tree)
+    for cell in collection.cells.index[collection.cells["status"].isin(TRAINED)]:
+        curves.draw_curves(tree / runs.CELLS_FOLDER / cell, tmp_path / f"{cell}.png")
     assert len(list(tmp_path.iterdir())) == 2
 
 

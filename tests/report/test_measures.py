@@ -3,21 +3,19 @@
 import math
 
 import pytest
-from study_tree import config_of, curve, write_cell
+from run_tree import config_of, curve, write_cell
 
 from optsweep import runs
-from optsweep.report.collect import collect_runs
-from optsweep.report.gradients import REPORT_WEIGHTS
-from optsweep.report.grids import at_edge, axes, best_of, interaction
+from optsweep.report.collection import Setting, collect_runs
+from optsweep.report.grids import at_edge, best_of, grid_axes, interaction
 from optsweep.report.measures import measure
-from optsweep.report.study import Setting
 from optsweep.report.timing import fixed_share, step_times
 
 INF = math.inf
 
 
 @pytest.fixture(scope="module")
-def study(tree):
+def collection(tree):
     return collect_runs(tree)
 
 
@@ -42,10 +40,10 @@ def study(tree):
         ({"name": "seconds_to", "train_loss": 1.0}, [2, 4, 4], [4, INF, INF]),
     ],
 )
-def test_a_measure_is_one_number_per_seed(study, of, default, gaussian):
+def test_a_measure_is_one_number_per_seed(collection, of, default, gaussian):
     for init, expected in (("default", default), ("gaussian", gaussian)):
-        (setting,) = study.find("r1_init", {"init": init})
-        found = measure(study, setting.cells, of)
+        (setting,) = collection.find("r1_init", {"init": init})
+        found = measure(collection, setting.cells, of)
         assert found.index.tolist() == [0, 1, 2]
         assert found.tolist() == pytest.approx(expected, nan_ok=True)
 
@@ -58,18 +56,18 @@ def test_wobble_is_what_was_lost_on_the_way(tmp_path):
     assert found.tolist() == pytest.approx([0.25, 0])  # the fall from epoch 0 is not counted
 
 
-def test_seconds_leave_out_the_first_epoch_and_belong_to_the_stack(study):
-    (setting,) = study.find("r1_init", {"init": "default"})
-    found = measure(study, setting.cells, {"name": "seconds_per_epoch"})
+def test_seconds_leave_out_the_first_epoch_and_belong_to_the_stack(collection):
+    (setting,) = collection.find("r1_init", {"init": "default"})
+    found = measure(collection, setting.cells, {"name": "seconds_per_epoch"})
     assert found.to_dict() == {(0, 2): 2.0}
-    steps = measure(study, setting.cells, {"name": "seconds_per_step"})
+    steps = measure(collection, setting.cells, {"name": "seconds_per_step"})
     assert steps.to_dict() == {(0, 2): pytest.approx(2 / 235)}
 
 
-def test_an_unknown_measure_is_a_mistake(study):
-    (setting,) = study.find("r1_init", {"init": "default"})
+def test_an_unknown_measure_is_a_mistake(collection):
+    (setting,) = collection.find("r1_init", {"init": "default"})
     with pytest.raises(ValueError, match="there is no measure colour"):
-        measure(study, setting.cells, {"name": "colour"})
+        measure(collection, setting.cells, {"name": "colour"})
 
 
 def test_the_fixed_share_of_a_steps_time(tmp_path):
@@ -79,15 +77,15 @@ def test_the_fixed_share_of_a_steps_time(tmp_path):
             config_of(batch_size=size, num_seeds=1),
             {0: curve(*[(1, 0.5)] * 4)},
         )
-    study = collect_runs(tmp_path)
-    settings = [_setting(study, cell) for cell in study.cells.index]
-    assert step_times(study, settings).to_numpy() == pytest.approx(2 / 235)
-    assert fixed_share(study, settings, 100).tolist() == pytest.approx([1, 1])
-    assert fixed_share(study, settings[:2], 100).empty
+    collection = collect_runs(tmp_path)
+    settings = [_setting(collection, cell) for cell in collection.cells.index]
+    assert step_times(collection, settings).to_numpy() == pytest.approx(2 / 235)
+    assert fixed_share(collection, settings, 100).tolist() == pytest.approx([1, 1])
+    assert fixed_share(collection, settings[:2], 100).empty
 
 
-def test_a_stack_of_seeds_is_no_timing(study):
-    assert step_times(study, study.settings_of("r1_init")).empty
+def test_a_stack_of_seeds_is_no_timing(collection):
+    assert step_times(collection, collection.settings_of("r1_init")).empty
 
 
 @pytest.fixture
@@ -100,24 +98,24 @@ def search(tmp_path):
                 each |= {"val_loss": 1.0, "val_accuracy": each["test_accuracy"] + 0.5}
             config = config_of(lr=lr, weight_decay=decay, val_size=100)
             write_cell(tmp_path, config, {0: scores, 1: scores})
-    study = collect_runs(tmp_path)
-    return study, [_setting(study, cell) for cell in study.cells.index]
+    collection = collect_runs(tmp_path)
+    return collection, [_setting(collection, cell) for cell in collection.cells.index]
 
 
 def test_a_search_chooses_by_validation_and_warns_of_the_edge(search):
-    study, settings = search
-    best = best_of(study, settings)
+    collection, settings = search
+    best = best_of(collection, settings)
     assert (best.value("lr"), best.value("weight_decay")) == (0.4, 0.2)
-    assert axes(settings) == ["lr", "weight_decay"]
+    assert grid_axes(settings) == ["lr", "weight_decay"]
     assert at_edge(best, settings) == ["lr", "weight_decay"]
     inner = [one for one in settings if one.value("lr") == 0.1 and one.value("weight_decay") == 0]
     assert at_edge(inner[0], settings) == ["lr"]  # no decay has nothing below
 
 
 def test_a_sum_of_rows_and_columns_has_no_interaction(search):
-    study, settings = search
+    collection, settings = search
     keys = ("lr", "weight_decay")
-    assert interaction(study, settings, keys).tolist() == pytest.approx([0, 0], abs=1e-12)
+    assert interaction(collection, settings, keys).tolist() == pytest.approx([0, 0], abs=1e-12)
 
 
 def test_a_diagonal_is_all_interaction(tmp_path):
@@ -127,16 +125,17 @@ def test_a_diagonal_is_all_interaction(tmp_path):
             for each in scores:
                 each |= {"val_loss": 1.0, "val_accuracy": each["test_accuracy"]}
             write_cell(tmp_path, config_of(lr=lr, weight_decay=decay, val_size=100), {0: scores})
-    study = collect_runs(tmp_path)
-    settings = [_setting(study, cell) for cell in study.cells.index]
-    assert interaction(study, settings, ("lr", "weight_decay")).tolist() == pytest.approx([1])
+    collection = collect_runs(tmp_path)
+    settings = [_setting(collection, cell) for cell in collection.cells.index]
+    assert interaction(collection, settings, ("lr", "weight_decay")).tolist() == pytest.approx([1])
 
 
+WEIGHTS = [f"linear1.weight[0,{pixel}]" for pixel in (724, 725, 726)]
 SIGNAL = "linear1.weight[0,300]"
 TRACES = {  # of epochs 0 to 6
-    REPORT_WEIGHTS[0]: [1, -1, 1, -1, 1, -1, 1],
-    REPORT_WEIGHTS[1]: [0, 0, 0, -1, -1, -1, -1],
-    REPORT_WEIGHTS[2]: [10, 0, 0, 0, 0, 0, 0],
+    WEIGHTS[0]: [1, -1, 1, -1, 1, -1, 1],
+    WEIGHTS[1]: [0, 0, 0, -1, -1, -1, -1],
+    WEIGHTS[2]: [10, 0, 0, 0, 0, 0, 0],
     SIGNAL: [5, 5, 5, 5, 5, 5, 5],
 }
 
@@ -144,13 +143,13 @@ TRACES = {  # of epochs 0 to 6
 @pytest.mark.parametrize(
     ("of", "expected"),
     [
-        ({"name": "first_moving_epoch", "weight": REPORT_WEIGHTS[1]}, 3),
+        ({"name": "first_moving_epoch", "weight": WEIGHTS[1]}, 3),
         ({"name": "first_moving_epoch", "weight": "signal"}, 0),
         ({"name": "gradient_size", "weight": "signal"}, 5),
-        ({"name": "pixel_nonzero", "weight": REPORT_WEIGHTS[0]}, 0.01),
-        ({"name": "sign_changes", "of": "max"}, 1.0),
-        ({"name": "sign_changes", "of": "min"}, 0.0),
-        ({"name": "settling"}, 0.0),
+        ({"name": "pixel_nonzero", "weight": WEIGHTS[0]}, 0.01),
+        ({"name": "sign_changes", "of": "max", "weights": WEIGHTS}, 1.0),
+        ({"name": "sign_changes", "of": "min", "weights": WEIGHTS}, 0.0),
+        ({"name": "settling", "weights": WEIGHTS}, 0.0),
         ({"name": "remaining_gradient"}, 0.5),
     ],
 )
@@ -172,11 +171,11 @@ def test_measures_of_gradients(tmp_path, of, expected):
         row = {"seed": 0, "epoch": 0, "quantity": "pixel_nonzero_fraction"}
         rows.append({**row, "parameter": parameter, "value": share})
     text = runs.to_csv(runs.GRADIENT_COLUMNS, rows)
-    (tmp_path / "cells" / cell / runs.GRADIENTS_FILE).write_text(text)
+    (tmp_path / runs.CELLS_FOLDER / cell / runs.GRADIENTS_FILE).write_text(text)
     found = measure(collect_runs(tmp_path), [cell], of)
     assert found.tolist() == pytest.approx([expected])
 
 
-def _setting(study, cell: str) -> Setting:
-    row = study.cells.loc[cell]
+def _setting(collection, cell: str) -> Setting:
+    row = collection.cells.loc[cell]
     return Setting(cell, (cell,), {}, row["facets"], row["status"], "")

@@ -10,18 +10,18 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from study_tree import config_of, curve, write_cell, write_experiment, write_raw
+from run_tree import config_of, curve, write_cell, write_experiment, write_raw
 
 from optsweep.config.checks import InputError
 from optsweep.report.answers import answer
-from optsweep.report.claims import judge_claims, load_claims
-from optsweep.report.collect import collect_runs
-from optsweep.report.machine import matmul_peak, measure_machine
-from optsweep.report.questions import load_questions
+from optsweep.report.claims import judge
+from optsweep.report.collection import collect_runs
+from optsweep.report.optimizers import best_per_optimizer, warnings
 from optsweep.report.report import write_report
-from optsweep.report.summary import best_per_optimizer, warnings
 from optsweep.report.tables import setting_table
+from optsweep.report.timing import matmul_peak, measure_machine
 from optsweep.runs import MACHINE_FILE
+from optsweep.study.content import outline
 
 SCRIPT = Path(__file__).resolve().parents[2] / "scripts" / "aggregate.py"
 HOSTILE = "<script>alert(1)</script>"
@@ -30,7 +30,7 @@ HOSTILE = "<script>alert(1)</script>"
 @pytest.fixture(scope="module")
 def report(tree, tmp_path_factory):
     out = tmp_path_factory.mktemp("report")
-    return write_report(tree, out)
+    return write_report(tree, out, outline())
 
 
 def test_the_files(report):
@@ -45,19 +45,19 @@ def test_the_files(report):
 
 def test_several_processes_write_the_same(report, tree, tmp_path):
     told = []
-    page = write_report(tree, tmp_path, told.append, num_processes=2)
+    page = write_report(tree, tmp_path, outline(), told.append, num_processes=2)
     files = [path for path in report.parent.rglob("*") if path.is_file()]
     assert len(files) == 7
     for path in files:
         assert (tmp_path / path.relative_to(report.parent)).read_bytes() == path.read_bytes()
     assert page == tmp_path / "index.html"
     ids = [line.partition(":")[0] for line in told if line.endswith(" figures")]
-    assert ids == [question.id for question in load_questions()]
+    assert ids == [question.id for question in outline().questions]
 
 
 def test_every_claim_has_a_verdict(report):
     claims = pd.read_csv(report.parent / "claims.csv")
-    assert claims["id"].tolist() == [claim.id for claim in load_claims()]
+    assert claims["id"].tolist() == [claim.id for claim in outline().claims]
     assert set(claims["verdict"]) == {"undecided", "missing"}  # three seeds decide nothing
 
 
@@ -97,15 +97,15 @@ def test_the_page_is_well_formed_and_its_links_lead_somewhere(report):
     page = Checker(report.read_text())
     assert len(set(page.ids)) == len(page.ids)
     assert set(page.links) <= set(page.ids)
-    for question in load_questions():
+    for question in outline().questions:
         assert question.id in page.ids
-    for claim in load_claims():
+    for claim in outline().claims:
         assert f"claim-{claim.id}" in page.ids
 
 
 def test_nothing_that_is_missing_is_left_out(report):
     text = report.read_text()
-    for status in ("missing", "partial", "corrupt", "diverged"):
+    for status in ("missing", "partial", "corrupt", "partly diverged"):
         assert f'<span class="status {status}">{status}</span>' in text
     assert "1 of 3 seeds diverged" in text
     assert "result.json cannot be read" in text
@@ -116,7 +116,7 @@ def test_quick_runs_are_marked_everywhere(tmp_path):
     cell = write_cell(tmp_path, config_of(), {0: curve((2, 0.1), (1, 0.5))})
     write_experiment(tmp_path, "r1_init", {cell: "init=default"})
     write_raw(tmp_path, quick_json={"quick": True})
-    page = write_report(tmp_path, tmp_path / "report")
+    page = write_report(tmp_path, tmp_path / "report", outline())
     assert "Quick settings." in page.read_text()
     assert "(quick)" in page.read_text()
     tables = page.parent / "tables"
@@ -134,7 +134,7 @@ def test_values_of_a_configuration_are_escaped(tmp_path):
     missing = f"{HOSTILE.replace('/', '')}_abc"
     cells = {first: f"init='{HOSTILE}'", second: "init=default", missing: f'init="{HOSTILE}2"'}
     write_experiment(tmp_path, "mine", cells)
-    text = write_report(tmp_path, tmp_path / "report").read_text()
+    text = write_report(tmp_path, tmp_path / "report", outline()).read_text()
     assert "alert(1)" in text
     assert "<script>alert" not in text
     assert text.count("<script>") == 1  # the page's own
@@ -146,22 +146,23 @@ def test_any_sweep_of_a_user_has_a_section(tmp_path):
         for lr in (0.1, 0.2)
     }
     write_experiment(tmp_path, "my_sweep", cells)
-    text = write_report(tmp_path, tmp_path / "report").read_text()
+    text = write_report(tmp_path, tmp_path / "report", outline()).read_text()
     assert '<section id="my_sweep" class="question">' in text
     assert "Of 2 settings, lr 0.2 ends with the highest test accuracy, 0.2000" in text
 
 
 def test_cells_without_any_experiment_make_a_report(tmp_path):
     write_cell(tmp_path, config_of(), {0: curve((2, 0.1), (1, 0.5))})
-    text = write_report(tmp_path, tmp_path / "report").read_text()
+    text = write_report(tmp_path, tmp_path / "report", outline()).read_text()
     assert "Nothing of this question has been trained yet." in text
 
 
 def test_an_answer_is_told_by_the_numbers(tree):
-    study, question = collect_runs(tree), load_questions()[0]
-    own = [each for each in judge_claims(study) if each.claim.question == question.id]
-    table = setting_table(study, question, "r1_init")
-    told = answer(study, question, {"r1_init": table}, own).replace("\u00a0", " ")
+    collection, question = collect_runs(tree), outline().questions[0]
+    claims = [claim for claim in outline().claims if claim.question == question.id]
+    own = [judge(claim, collection) for claim in claims]
+    table = setting_table(collection, question, "r1_init")
+    told = answer(collection, question, {"r1_init": table}, own).replace("\u00a0", " ")
     assert told == (
         "Of 2 settings, default ends with the highest test accuracy, 0.8100 ± 0.0100, and "
         "gaussian with the lowest, 0.7050 ± 0.0071. Against default, the 95 % interval excludes 0 "
@@ -184,15 +185,15 @@ def test_the_best_of_an_optimizer_is_not_chosen_on_the_test_split(tmp_path):
     write(0.2, validation=0.8, test=0.6)
     write(0.4, validation=0.6, test=0.5)
     write_cell(tmp_path, config_of(lr=0.8), {0: curve((2, 0.1), (1, 0.99))})  # not held out
-    study = collect_runs(tmp_path)
-    (best,) = best_per_optimizer(study)
+    collection = collect_runs(tmp_path)
+    (best,) = best_per_optimizer(collection)
     assert (best.optimizer, best.setting, best.chosen_by) == ("sgd", "lr 0.2", "validation")
     assert (best.chosen, best.test.mean, best.num_settings) == pytest.approx((0.8, 0.6, 3))
     assert best.edges == ()
-    assert warnings(study, [best]) == []
+    assert warnings(collection, [best]) == []
     write(0.8, validation=0.9, test=0.6)
-    study = collect_runs(tmp_path)
-    assert warnings(study, best_per_optimizer(study)) == [
+    collection = collect_runs(tmp_path)
+    assert warnings(collection, best_per_optimizer(collection)) == [
         "The best lr of sgd is the last one tried: a better one may lie beyond."
     ]
 
@@ -255,4 +256,4 @@ def test_an_output_folder_that_cannot_be_gives_one_line(tree, tmp_path):
 
 def test_write_report_raises_for_nothing(tmp_path):
     with pytest.raises(InputError, match="no runs in it"):
-        write_report(tmp_path, tmp_path / "out")
+        write_report(tmp_path, tmp_path / "out", outline())

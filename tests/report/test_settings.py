@@ -1,7 +1,7 @@
 """Overrides, labels and facets."""
 
 import pytest
-from study_tree import config_of
+from run_tree import config_of
 
 from optsweep.report import settings
 

@@ -91,12 +91,15 @@ def test_the_smallest_p_is_reached_when_all_signs_agree():
 
 def test_holm_by_hand():
     # Sorted 0.01, 0.02, 0.03, 0.5: times 4, 3, 2, 1, never falling.
-    assert holm([0.02, 0.5, 0.01, 0.03]) == pytest.approx([0.06, 0.5, 0.04, 0.06])
-    assert holm([0.6, 0.9]) == [1.0, 1.0]
-    corrected = holm([math.nan, 0.02])
-    assert math.isnan(corrected[0])
-    assert corrected[1] == 0.02
-    assert holm([]) == []
+    by_hand = [
+        ([0.02, 0.5, 0.01, 0.03], [0.06, 0.5, 0.04, 0.06]),
+        ([0.6, 0.9], [1.0, 1.0]),
+        ([math.nan, 0.02], [math.nan, 0.02]),
+        ([], []),
+    ]
+    for p_values, expected in by_hand:
+        found = holm(pd.Series(p_values, dtype=float))
+        assert found.tolist() == pytest.approx(expected, nan_ok=True)
 
 
 def test_a_target_that_is_missed_takes_forever():

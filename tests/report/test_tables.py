@@ -4,25 +4,26 @@ import math
 
 import pandas as pd
 import pytest
-from study_tree import config_of, curve, write_cell, write_experiment
+from run_tree import config_of, curve, write_cell, write_experiment
 
-from optsweep.report.collect import collect_runs
-from optsweep.report.questions import Question, load_questions
+from optsweep.report.collection import collect_runs
+from optsweep.report.outline import Question
 from optsweep.report.tables import readable, setting_table, write_tables
 
 INF, NAN = math.inf, math.nan
+QUESTION = Question("r1_init", "Initialisation", baseline={"init": "default"})
 
 
 @pytest.fixture(scope="module")
 def table(tree):
-    return setting_table(collect_runs(tree), load_questions()[0], "r1_init")
+    return setting_table(collect_runs(tree), QUESTION, "r1_init")
 
 
 def test_every_setting_has_a_row_in_the_experiments_order(table):
     expected = pd.DataFrame(
         {
             "setting": ["default", "gaussian", "xavier", "kaiming", "orthogonal"],
-            "status": ["completed", "diverged", "missing", "partial", "corrupt"],
+            "status": ["completed", "partly diverged", "missing", "partial", "corrupt"],
             "num_seeds": [3, 3, 0, 0, 0],
             "num_diverged": [0, 1, 0, 0, 0],
             "test_accuracy_mean": [0.81, 0.705, NAN, NAN, NAN],
@@ -56,7 +57,7 @@ def test_holms_family_is_the_experiment(tmp_path):
         config = config_of(init=init, num_seeds=5)
         cells[write_cell(tmp_path, config, scores)] = f"init={init}"
     write_experiment(tmp_path, "r1_init", cells)
-    table = setting_table(collect_runs(tmp_path), load_questions()[0], "r1_init")
+    table = setting_table(collect_runs(tmp_path), QUESTION, "r1_init")
     assert table["p"].tolist()[1:] == [0.0625, 0.0625]
     assert table["p_holm"].tolist()[1:] == [0.125, 0.125]
 
@@ -70,7 +71,7 @@ def test_a_baseline_shares_the_other_settings(tmp_path):
             name = write_cell(tmp_path, config, {0: curve((2, 0.1), (1, accuracy))})
             cells[name] = f"init={init} optimizer.lr={lr}"
     write_experiment(tmp_path, "r3_init", cells)
-    question = Question("r3_init", "", "", {"init": "default"}, {"test_accuracy": 0.8})
+    question = Question("r3_init", "", baseline={"init": "default"})
     table = setting_table(collect_runs(tmp_path), question, "r3_init")
     assert table["baseline"].tolist() == ["", "default, lr 0.1", "", "default, lr 0.2"]
     assert table["difference"].tolist() == pytest.approx([NAN, 0.05, NAN, 0.05], nan_ok=True)

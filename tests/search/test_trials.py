@@ -11,10 +11,11 @@ import pytest
 from optuna.trial import TrialState
 
 from optsweep.config.checks import InputError
-from optsweep.search.floors import median_floor
+from optsweep.runs import STUDY_FILE
 from optsweep.search.sampling import SeededByTrial
+from optsweep.search.scores import median_floor
 from optsweep.search.storage import alone, open_study, sqlite_url, storage_url
-from optsweep.search.trials import FINISHED, Claims
+from optsweep.search.trials import FINISHED, Worker
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -32,8 +33,8 @@ def opened(folder: Path, **settings) -> optuna.Study:
     return open_study(sqlite_url(folder), "search", SeededByTrial(tpe, 0), settings)
 
 
-def claims(study, total, stale_seconds=60.0, said=None) -> Claims:
-    return Claims(study, total, stale_seconds, (lambda line: None) if said is None else said.append)
+def worker(study, total, stale_seconds=60.0, said=None) -> Worker:
+    return Worker(study, total, stale_seconds, (lambda line: None) if said is None else said.append)
 
 
 def finish(study, trial) -> float:
@@ -59,7 +60,7 @@ def test_a_continued_study_proposes_what_an_uninterrupted_one_does(tmp_path):
 
 def test_a_total_is_the_total_of_all_processes(tmp_path):
     studies = [opened(tmp_path) for _ in range(2)]
-    both = [claims(study, 5) for study in studies]
+    both = [worker(study, 5) for study in studies]
     done = 0
     for process in itertools.cycle((0, 1)):
         trials = both[process].take(1)
@@ -75,7 +76,7 @@ def test_a_total_is_the_total_of_all_processes(tmp_path):
 
 def test_of_two_that_ask_at_once_only_one_gets_the_last_trial(study, tmp_path):
     other = opened(tmp_path)
-    first, second = claims(study, 1), claims(other, 1)
+    first, second = worker(study, 1), worker(other, 1)
     kept = [*first._ask(1), *second._ask(1)]
     assert [trial.number for trial in kept] == [0]
     assert count(study, TrialState.FAIL) == 1
@@ -84,7 +85,7 @@ def test_of_two_that_ask_at_once_only_one_gets_the_last_trial(study, tmp_path):
 def test_a_dead_process_trial_is_failed_and_made_up_for(study):
     lost = study.ask()
     said: list[str] = []
-    mine = claims(study, 2, stale_seconds=0.0, said=said)
+    mine = worker(study, 2, stale_seconds=0.0, said=said)
     mine.fail_stale()  # first seen
     mine.fail_stale()
     assert study.trials[lost.number].state is TrialState.FAIL
@@ -98,8 +99,8 @@ def test_a_dead_process_trial_is_failed_and_made_up_for(study):
 
 def test_a_living_process_trial_is_not_failed(study, tmp_path):
     theirs, mine = (
-        claims(study, 3, stale_seconds=0.6),
-        claims(opened(tmp_path), 3, stale_seconds=0.6),
+        worker(study, 3, stale_seconds=0.6),
+        worker(opened(tmp_path), 3, stale_seconds=0.6),
     )
     (trial,) = theirs.take(1)
     with theirs.running([trial]):
@@ -111,17 +112,17 @@ def test_a_living_process_trial_is_not_failed(study, tmp_path):
 
 
 def test_waiting_ends_when_the_other_process_does(study, tmp_path):
-    theirs, said = claims(study, 1), []
+    theirs, said = worker(study, 1), []
     (trial,) = theirs.take(1)
     timer = threading.Timer(0.5, finish, [opened(tmp_path), trial])
     timer.start()
-    assert claims(opened(tmp_path), 1, said=said).take(1) == []
+    assert worker(opened(tmp_path), 1, said=said).take(1) == []
     timer.join()
     assert said == ["waiting for 1 trials that other processes are running"]
 
 
 def test_a_trial_that_was_taken_for_dead_is_not_done_twice(study):
-    mine = claims(study, 1)
+    mine = worker(study, 1)
     (trial,) = mine.take(1)
     with mine.running([trial]):
         study.tell(trial.number, state=TrialState.FAIL)  # as another process does
@@ -131,7 +132,7 @@ def test_a_trial_that_was_taken_for_dead_is_not_done_twice(study):
 
 
 def test_trials_that_an_error_leaves_have_failed(study):
-    mine = claims(study, 2)
+    mine = worker(study, 2)
     trials = mine.take(2)
 
     def run() -> None:
@@ -166,7 +167,7 @@ def test_a_study_of_something_else_is_refused(tmp_path):
 
 
 def test_a_storage_that_cannot_be_used_is_named(tmp_path):
-    (tmp_path / "study.db").write_text("not a database, but long enough to be taken for one " * 20)
+    (tmp_path / STUDY_FILE).write_text("not a database, but long enough to be taken for one " * 20)
     with pytest.raises(InputError, match=r"the storage sqlite:///.*study\.db cannot be used"):
         opened(tmp_path)
     with pytest.raises(

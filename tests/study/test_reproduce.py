@@ -11,9 +11,11 @@ from pathlib import Path
 import pytest
 import torch
 
+from optsweep import runs
 from optsweep.cli.grids import Cell
 from optsweep.config.schema import Config, InputError, TrainerConfig
 from optsweep.data.tensors import load_dataset
+from optsweep.study.experiments import QUICK_ROOT
 from optsweep.study.time_left import Clock, guess
 
 TESTS = Path(__file__).resolve().parents[1]
@@ -22,7 +24,7 @@ TESTS = Path(__file__).resolve().parents[1]
 PROGRAM = """
 import sys, types
 report = types.ModuleType("optsweep.report.report")
-report.write_report = lambda runs, out, num_processes: print("write_report", runs, out)
+report.write_report = lambda runs, out, outline, num_processes: print("write_report", runs, out)
 sys.modules["optsweep.report.report"] = report
 from optsweep.study.reproduce import main
 sys.exit(main())
@@ -59,7 +61,7 @@ def run(start):
 def results(folder: Path) -> dict[str, int]:
     return {
         path.parent.name: path.stat().st_mtime_ns
-        for path in (folder / "multirun" / "cells").glob("*/result.json")
+        for path in (folder / runs.RUNS_FOLDER / runs.CELLS_FOLDER).glob(f"*/{runs.RESULT_FILE}")
     }
 
 
@@ -85,7 +87,7 @@ def test_two_experiments_are_stopped_and_continued(start, run, tmp_path):
     assert "experiment 2 of 2" in output
     assert output.endswith("write_report multirun multirun/report\n")
     for name in ("r1_init", "r2_init"):
-        with (tmp_path / "multirun" / name / "cells.csv").open() as file:
+        with (tmp_path / runs.RUNS_FOLDER / name / runs.SWEEP_FILE).open() as file:
             rows = list(csv.DictReader(file))
         assert {row["cell"] for row in rows} <= set(after)
         assert [row["overrides"].split()[0] for row in rows if "init=gaussian" in row["overrides"]]
@@ -114,10 +116,10 @@ def test_quick_marks_its_folder(run, tmp_path):
     settings = ["dataset.train_size=300", "trainer.epochs=1"]
     code, output, errors = run("--quick", "--only", "r1_init", settings=settings)
     assert (code, errors) == (0, "")
-    root = tmp_path / "multirun" / "quick"
-    assert json.loads((root / "quick.json").read_text())["quick"] is True
-    assert len(list(root.glob("cells/*/result.json"))) == 3
-    assert (root / "r1_init" / "cells.csv").exists()
+    root = tmp_path / QUICK_ROOT
+    assert json.loads((root / runs.QUICK_FILE).read_text())["quick"] is True
+    assert len(list(root.glob(f"{runs.CELLS_FOLDER}/*/{runs.RESULT_FILE}"))) == 3
+    assert (root / "r1_init" / runs.SWEEP_FILE).exists()
     assert output.endswith("write_report multirun/quick multirun/quick/report\n")
 
 

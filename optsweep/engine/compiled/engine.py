@@ -6,7 +6,7 @@ import threading
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import scipy.linalg.cython_blas  # noqa: F401 (the BLAS of compiled code, loaded to be controlled)
@@ -16,22 +16,33 @@ from torch import Tensor
 
 from optsweep.data.tensors import Split
 from optsweep.engine import Scores
-from optsweep.engine.compiled.deferral import EXAMPLES, Deferral, most_deferred, new_deferral
-from optsweep.engine.compiled.deferred import run_deferred
-from optsweep.engine.compiled.epochs import run_epoch
-from optsweep.engine.compiled.inputs import ROWS, aligned
-from optsweep.engine.compiled.ones import run_ones
-from optsweep.engine.compiled.passes import Network
-from optsweep.engine.compiled.rank_one import Decay, new_decay
+from optsweep.engine.compiled.batches import run_batches
+from optsweep.engine.compiled.deferred import (
+    EXAMPLES,
+    Deferral,
+    most_deferred,
+    new_deferral,
+    run_deferred,
+)
+from optsweep.engine.compiled.layers import Network
+from optsweep.engine.compiled.memory import aligned
 from optsweep.engine.compiled.rules import Rule
-from optsweep.engine.compiled.shares import Room, new_room
-from optsweep.engine.compiled.team import SHARES, Member, new_team
-from optsweep.engine.compiled.updates import Parameters
+from optsweep.engine.compiled.singles import Decay, new_decay, run_singles
+from optsweep.engine.compiled.team import CHUNK, SHARES, Member, new_team
+from optsweep.engine.compiled.updates import Model, Parameters, Steps
+from optsweep.engine.compiled.workplace import Data, Shared, Workplace, new_shared, new_workplace
 from optsweep.models.mlp import StackedMLP
 
 # Examples that one thread scores at a time.
-_EVALUATION_ROWS = 100 * ROWS
+_EVALUATION_ROWS = 100 * CHUNK
 _ALL_IN_ORDER = np.empty(0, np.int64)
+
+
+class Place(NamedTuple):
+    """Where a thread is in a team."""
+
+    member: Member
+    shared: Shared
 
 
 class CompiledEngine:
@@ -54,9 +65,10 @@ class CompiledEngine:
         self.batch_size = batch_size
         self.num_steps = 0
         inputs, rest, self.segments = _flatten(model, decay_biases_and_norms, rule.layerwise > 0)
-        self.inputs = [_parameters(weights, rule) for weights in inputs]
-        self.rest = [_parameters(weights, rule) for weights in rest]
-        self.num_seeds = len(inputs)
+        self.models = [
+            Model(_parameters(of_inputs, rule), _parameters(others, rule))
+            for of_inputs, others in zip(inputs, rest, strict=True)
+        ]
         self.dtype = inputs.dtype
         num_layers = len(model.weights)
         self.network = Network(
@@ -65,8 +77,9 @@ class CompiledEngine:
             model.norm_before_activation,
         )
         # Several threads train one seed only where there are no other seeds to give them to.
-        self.team_size = max(1, min(num_threads // self.num_seeds, SHARES))
-        self.num_deferred = EXAMPLES if batch_size <= most_deferred(rule) else 0
+        self.team_size = max(1, min(num_threads // len(self.models), SHARES))
+        self.is_deferred = batch_size <= most_deferred(rule)
+        self.takes_singles = batch_size == 1 and rule.moments[1] and not rule.layerwise
         self.blas = ThreadpoolController()
         # Moments of pixels that are always zero decay into subnormal numbers, which slow a
         # processor down and are far below what a weight can feel.
@@ -75,7 +88,7 @@ class CompiledEngine:
         self.pool = ThreadPoolExecutor(
             num_threads, initializer=torch.set_flush_denormal, initargs=(True,)
         )
-        self.workplaces = threading.local()
+        self.own = threading.local()
         # Have every loop compiled before the clock runs.
         self._train(0, _ALL_IN_ORDER, np.empty((0, 5), self.dtype), None)
 
@@ -87,13 +100,12 @@ class CompiledEngine:
         self.num_steps += steps
         futures = []
         with self._one_blas_thread():
-            for seed in range(self.num_seeds):
+            for seed in range(len(self.models)):
                 order = _ALL_IN_ORDER if orders is None else orders[seed].numpy()
                 team = self._team(self.team_size) if self.team_size > 1 else [None]
-                members = [
-                    self.pool.submit(self._train, seed, order, table, member) for member in team
-                ]
-                futures.append(members)
+                futures.append(
+                    [self.pool.submit(self._train, seed, order, table, place) for place in team]
+                )
             results = [[member.result() for member in members] for members in futures]
         return _scores([np.sum(members, axis=0) for members in results], len(self.train))
 
@@ -103,74 +115,62 @@ class CompiledEngine:
         with self._one_blas_thread():
             futures = [
                 [self.pool.submit(self._score, seed, split, start) for start in starts]
-                for seed in range(self.num_seeds)
+                for seed in range(len(self.models))
             ]
             sums = [np.sum([part.result() for part in parts], axis=0) for parts in futures]
         return _scores(sums, len(split))
 
     def _train(
-        self, seed: int, order: np.ndarray, table: np.ndarray, member: Member | None
+        self, seed: int, order: np.ndarray, table: np.ndarray, place: Place | None
     ) -> tuple[float, int]:
-        return self._run(seed, self.train, order, self.batch_size, table, member, learn=True)
+        """Take the steps of an epoch in this thread, alone or as a member of a team."""
+        work, deferral, decay = self._workplace()
+        model = self.models[seed]
+        if place is not None:
+            work = work._replace(member=place.member, shared=place.shared)
+            if place.member.rank > 0:  # no member changes what is copied before all have met
+                model = model._replace(rest=Parameters(*(part.copy() for part in model.rest)))
+        data = self._data(self.train, order, self.batch_size)
+        steps = self._steps(table)
+        if self.is_deferred:
+            return run_deferred(data, steps, model, work, deferral)
+        if self.takes_singles:
+            return run_singles(data, steps, model, work, decay)
+        return run_batches(data, steps, model, work, True)
 
     def _score(self, seed: int, split: Split, start: int) -> tuple[float, int]:
+        """Score some examples in this thread."""
         rows = slice(start, start + _EVALUATION_ROWS)
-        part = Split(split.flat[rows], split.labels[rows])
-        one_step = np.empty((1, 5), self.dtype)
-        return self._run(seed, part, _ALL_IN_ORDER, len(part), one_step, None, learn=False)
+        part = Split(split.images[rows], split.labels[rows])
+        data = self._data(part, _ALL_IN_ORDER, len(part))
+        one_step = self._steps(np.empty((1, 5), self.dtype))
+        return run_batches(data, one_step, self.models[seed], self._workplace()[0], False)
 
-    def _run(
-        self,
-        seed: int,
-        split: Split,
-        order: np.ndarray,
-        batch_size: int,
-        table: np.ndarray,
-        member: Member | None,
-        learn: bool,
-    ) -> tuple[float, int]:
-        """Run the compiled loops in this thread, alone or as a member of a team."""
-        room, deferral, decay, alone = self._workplace()
-        member = member or alone
-        rest = self.rest[seed]
-        if member.rank > 0:  # no member changes what is copied before all have met
-            rest = Parameters(*(part.copy() for part in rest))
-        rule = (
-            self.segments,
-            self.dtype.type(self.rule.l2),
-            np.array(self.rule.constants, self.dtype),
-            table,
-            self.network,
-            room,
-        )
-        images, labels = split.images.numpy(), split.labels.numpy()
-        parameters, layerwise = (self.inputs[seed], rest), self.rule.layerwise
-        if learn and self.num_deferred:
-            return run_deferred(
-                images, labels, order, batch_size, *parameters, *rule, deferral, member
-            )
-        if learn and batch_size == 1:
-            return run_ones(images, labels, order, *parameters, *rule, decay, member, layerwise)
-        return run_epoch(
-            images, labels, order, batch_size, *parameters, *rule, member, layerwise, learn
-        )
+    def _data(self, split: Split, order: np.ndarray, batch_size: int) -> Data:
+        return Data(split.flat.numpy(), split.labels.numpy(), order, batch_size)
 
-    def _workplace(self) -> tuple[Room, Deferral, Decay, Member]:
+    def _steps(self, table: np.ndarray) -> Steps:
+        constants, l2 = np.array(self.rule.constants, self.dtype), self.dtype.type(self.rule.l2)
+        return Steps(constants, table, l2, self.segments, self.rule.layerwise)
+
+    def _workplace(self) -> tuple[Workplace, Deferral | None, Decay | None]:
         """Where this thread writes to; made once, since its memory is cleared and paged in."""
-        if not hasattr(self.workplaces, "own"):
-            num_decaying = len(self.inputs[0].second) if self.batch_size == 1 else 0
-            self.workplaces.own = (
-                new_room(self.network, self.dtype),
-                new_deferral(self.network, self.num_deferred, self.dtype),
-                new_decay(self.network, num_decaying, self.dtype),
-                self._team(1)[0],
+        if not hasattr(self.own, "workplace"):
+            (alone,) = self._team(1)
+            self.own.workplace = (
+                new_workplace(self.network, *alone),
+                new_deferral(self.network, self.dtype) if self.is_deferred else None,
+                new_decay(self.network, self.dtype) if self.takes_singles else None,
             )
-        return self.workplaces.own
+        return self.own.workplace
 
-    def _team(self, size: int) -> list[Member]:
-        num_sums = max(ROWS, 2 * self.num_deferred) * int(self.network.sizes[1])
-        num_sums += self.num_deferred**2
-        return new_team(size, self.network, num_sums, self.rest[0].weights.size, self.dtype)
+    def _team(self, size: int) -> list[Place]:
+        """A team of `size` members, and what they share."""
+        width = int(self.network.sizes[1])
+        num_sums = max(CHUNK * width, EXAMPLES * (2 * width + EXAMPLES) if self.is_deferred else 0)
+        num_rest = self.models[0].rest.weights.size
+        shared = new_shared(self.network, num_sums, num_rest, self.dtype)
+        return [Place(member, shared) for member in new_team(size)]
 
     def _one_blas_thread(self) -> AbstractContextManager[Any]:
         return self.blas.limit(limits=1, user_api="blas")
@@ -191,7 +191,7 @@ def _parameters(weights: np.ndarray, rule: Rule) -> Parameters:
 def _flatten(
     model: StackedMLP, decay_biases_and_norms: bool, layerwise: bool
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """The first layer's weights, all other parameters, and segments of these by weight decay.
+    """The first layer's weights, all other parameters, and segments of these (`updates.Steps`).
 
     If the rule is `layerwise`, every layer's weights, bias, scale and shift are a segment.
 

@@ -1,4 +1,9 @@
-"""How every loop of the compiled engine is compiled, and where that is kept."""
+"""How every loop of the compiled engine is compiled, and where that is kept.
+
+Four kinds of functions: an `entry` is called from Python, a `compiled` one by compiled code
+alone, an `inlined` one becomes part of its caller, and a `generated` one (an intrinsic) is
+written in the compiler's own language.
+"""
 
 from __future__ import annotations
 
@@ -12,9 +17,11 @@ import numba
 import platformdirs
 from numba.extending import intrinsic
 
-# Functions that are written in the compiler's own language. They are called without their first
-# parameter, of which numba's types do not know.
+# They are called without their first parameter, of which numba's types do not know.
 generated: Any = intrinsic
+
+# Arguments may be functions or tuples of arrays, at no cost.
+inlined: Any = numba.njit(inline="always")
 
 
 def compiled(function: Callable[..., Any]) -> Any:

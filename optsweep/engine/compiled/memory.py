@@ -1,24 +1,32 @@
 """Access to flat arrays without the checks of Python's indexing, and what it cannot say.
 
-Offsets count entries and are not checked.
+Offsets count entries and are not checked. `tests/engine/compiled/test_memory.py` has a plain twin
+of each function.
 """
 
 from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+import torch
 from llvmlite import binding, ir
 from numba import types
 
 from optsweep.engine.compiled.jit import compiled, generated
 
 # The instruction set is part of the name under which numba caches compiled code.
-_REGISTER_BYTES = 64 if binding.get_host_cpu_features().get("avx512f") else 32
+_VECTOR_BYTES = 64 if binding.get_host_cpu_features().get("avx512f") else 32
 
 
-def register_size(dtype: types.Float) -> int:
-    """Numbers of a type, numba's float32 or float64, in a register."""
-    return _REGISTER_BYTES * 8 // dtype.bitwidth
+def aligned(shape: int | tuple[int, ...], dtype: np.dtype) -> np.ndarray:
+    """Zeros that begin where a cache line does, so that few vectors lie across two of them."""
+    return torch.zeros(shape, dtype=getattr(torch, dtype.name)).numpy()
+
+
+def size_of_vector(dtype: types.Float) -> int:
+    """Numbers of a type, numba's float32 or float64, that one instruction works on."""
+    return _VECTOR_BYTES * 8 // dtype.bitwidth
 
 
 def vector_type(dtype: types.Float, num: int) -> ir.VectorType:
@@ -89,23 +97,47 @@ def prefetch(typingctx, array, offset):
 
 
 @generated
-def pack_width(typingctx, array):
-    """Entries that `pack` looks at."""
+def read_shared(typingctx, array, offset):
+    """Read an int64 that another thread may write, and then all that it wrote before."""
 
     def generate(context, builder, signature, arguments):
-        return context.get_constant(types.intp, register_size(array.dtype))
+        place = pointer(context, builder, array, *arguments)
+        return builder.load_atomic(place, "acquire", align=8)
+
+    return types.int64(array, types.intp), generate
+
+
+@generated
+def write_shared(typingctx, array, offset, value):
+    """Write an int64 that other threads read, after all that was written before."""
+
+    def generate(context, builder, signature, arguments):
+        place = pointer(context, builder, array, *arguments[:2])
+        builder.store_atomic(arguments[2], place, "release", align=8)
+        return context.get_dummy_value()
+
+    return types.void(array, types.intp, types.int64), generate
+
+
+@generated
+def vector_width(typingctx, array):
+    """Numbers of the array's type in a vector."""
+
+    def generate(context, builder, signature, arguments):
+        return context.get_constant(types.intp, size_of_vector(array.dtype))
 
     return types.intp(array), generate
 
 
 @generated
 def pack(typingctx, array, offset, first_number, values, numbers, end):
-    """Append the non-zero ones of `pack_width` entries to a list; return the list's new end.
+    """Append the non-zero entries of a vector to a list; return the list's new end.
 
     The entries, from `offset` on, go to `values`, and their numbers, counted from `first_number`,
-    to the int32 `numbers`. Both need room for all of the entries.
+    to the int32 `numbers`. Both need room for all of the entries: what stands behind the new end
+    is undefined.
     """
-    num = register_size(array.dtype)
+    num = size_of_vector(array.dtype)
     kinds = {
         f"f{array.dtype.bitwidth}": vector_type(array.dtype, num),
         "i32": ir.VectorType(ir.IntType(32), num),
@@ -139,12 +171,12 @@ def pack(typingctx, array, offset, first_number, values, numbers, end):
 
 @generated
 def transpose(typingctx, array, offsets, first, column, out, place, stride):
-    """Write `pack_width` columns of as many rows of `array` as rows of `out`.
+    """Write as many columns of `array` as a vector has numbers, and of as many rows, as rows.
 
     Row k begins at the entry `offsets[first + k]` of the array, and its columns are those from
     `column` on. Column k becomes the entries of `out` from `place + k * stride` on.
     """
-    num = register_size(array.dtype)
+    num = size_of_vector(array.dtype)
     kind = vector_type(array.dtype, num)
     align = array.dtype.bitwidth // 8
 

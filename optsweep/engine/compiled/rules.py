@@ -9,7 +9,7 @@ With gradient g (L2 weight decay added), every rule is one of
 
 where shrink, cm, cg, cv and eps may differ from step to step. A moment that a rule lacks is
 not stored. Each rule follows its class in `torch.optim`. LARS and LAMB, whose steps depend on
-norms, are steps of their own in `engine.layerwise`; they have the same constants and table.
+norms of whole layers, are steps of their own in `updates`; they have the same constants and table.
 """
 
 from __future__ import annotations
@@ -22,6 +22,8 @@ import numpy as np
 import torch
 
 from optsweep.optim.layerwise import LAMB, LARS
+
+LARS_STEP, LAMB_STEP = 1, 2  # of `Rule.layerwise`
 
 # (steps,) learning rates, (steps,) step numbers from 1 -> shrink, cm, cg, cv, eps
 Coefficients = Callable[[np.ndarray, np.ndarray], tuple[Any, ...]]
@@ -36,7 +38,7 @@ class Rule:
         moments: Whether m, v and u are kept.
         coefficients: The columns of the table.
         l2: Weight decay that is added to the gradient.
-        layerwise: 1 for LARS, 2 for LAMB, 0 for all others.
+        layerwise: `LARS_STEP` or `LAMB_STEP`, 0 for all others.
     """
 
     constants: tuple[float, float, float, float]
@@ -182,7 +184,7 @@ def _lars(
         moments=(True, False, False),
         coefficients=lambda lr, t: (1, 0, lr, 0, 0),
         l2=weight_decay,
-        layerwise=1,
+        layerwise=LARS_STEP,
     )
 
 
@@ -195,7 +197,7 @@ def _lamb(
         moments=(True, True, False),
         coefficients=lambda lr, t: (1, 1 / (1 - beta1**t), lr, 1 / np.sqrt(1 - beta2**t), eps),
         l2=weight_decay,
-        layerwise=2,
+        layerwise=LAMB_STEP,
     )
 
 

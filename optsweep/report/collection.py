@@ -1,0 +1,309 @@
+"""A folder of runs as tidy tables; what is missing or damaged stays in them, with the reason.
+
+Status of a cell, and of the cells of a setting together: `completed` (every seed),
+`partly diverged` (some seeds did), `diverged` (all did), `missing` (an experiment lists it, nothing
+is there), `partial` (begun, not finished) or `corrupt` (its files cannot be used).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import yaml
+
+from optsweep import runs
+from optsweep.config.checks import InputError
+from optsweep.report import settings
+
+# From good to bad.
+STATUSES = ("completed", "partly diverged", "diverged", "missing", "partial", "corrupt")
+TRAINED = STATUSES[:3]
+DIVERGED = STATUSES[1:3]
+
+SEED_COLUMNS = (
+    "seed",
+    "status",
+    "epochs",
+    "steps",
+    *(f"{split}_{metric}" for split in ("train", "val", "test") for metric in ("loss", "accuracy")),
+    "final_train_loss",
+    "final_train_accuracy",
+)
+# Of the tables that hold rows of every trained cell; a column `cell` comes last.
+_COLUMNS = {
+    "seeds": (*SEED_COLUMNS, "generalisation_gap"),
+    "history": runs.HISTORY_COLUMNS,
+    "gradients": runs.GRADIENT_COLUMNS,
+}
+_MEMBER_COLUMNS = ("experiment", "cell", "label", "settings")
+_CELL_COLUMNS = (
+    *("seconds", "device", "engine", "num_threads", "objective", "num_seeds", "num_diverged"),
+    *("status", "reason", "facets"),
+)
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One line of an experiment: a cell, or cells that differ in nothing but their seeds.
+
+    Attributes:
+        label: What distinguishes it within the experiment.
+        cells: Names of its cells.
+        chosen: Its overrides.
+        facets: Plain columns of its configuration; empty if no cell has been begun.
+        status: That of its cells together; the worst, if one is not trained.
+        reason: Why it is not simply completed.
+    """
+
+    label: str
+    cells: tuple[str, ...]
+    chosen: settings.Settings
+    facets: settings.Settings
+    status: str
+    reason: str
+
+    @property
+    def is_trained(self) -> bool:
+        """Whether all its cells have results."""
+        return self.status in TRAINED
+
+    def value(self, key: str) -> Any:
+        """A facet, or else an override."""
+        return self.facets.get(key, self.chosen.get(key))
+
+
+def is_search(some: Sequence[Setting]) -> bool:
+    """Whether the settings hold out validation examples, on which a best value is chosen."""
+    known = [setting for setting in some if setting.facets]
+    return bool(known) and all(setting.facets.get("val_size") for setting in known)
+
+
+def longest(some: Sequence[Setting]) -> int:
+    """The most epochs that one of the settings was trained for."""
+    return max(int(setting.facets["epochs"]) for setting in some)
+
+
+@dataclass(frozen=True)
+class Collection:
+    """All that a folder of runs holds.
+
+    Attributes:
+        folder: Where it was read from.
+        quick: What `quick.json` says; None for full runs.
+        cells: A row per cell, index `cell`: status, reason, num_seeds, num_diverged, seconds,
+            device, engine, num_threads, objective and `facets`, a mapping of its configuration.
+        seeds: A row per trained cell and seed: `SEED_COLUMNS` and generalisation_gap, the
+            accuracy of the final weights on the training split less that on the test split.
+        history: `runs.HISTORY_COLUMNS` of all trained cells, with a column `cell`.
+        gradients: What cells recorded of their gradients, with a column `cell`; may be empty.
+        members: A row per experiment and cell: experiment, cell, label and `settings`,
+            a mapping of the overrides.
+    """
+
+    folder: Path
+    quick: dict[str, Any] | None
+    cells: pd.DataFrame
+    seeds: pd.DataFrame
+    history: pd.DataFrame
+    gradients: pd.DataFrame
+    members: pd.DataFrame
+
+    @property
+    def experiments(self) -> list[str]:
+        """Names of the experiments, sorted."""
+        return sorted(self.members["experiment"].unique())
+
+    def settings_of(self, experiment: str) -> list[Setting]:
+        """The settings of an experiment, in its own order."""
+        members = self.members[self.members["experiment"] == experiment]
+        return [
+            self._setting(label, group) for label, group in members.groupby("label", sort=False)
+        ]
+
+    def trained(self, experiments: Sequence[str]) -> list[Setting]:
+        """The settings of some experiments that are trained."""
+        return [each for name in experiments for each in self.settings_of(name) if each.is_trained]
+
+    def searches(self, experiments: Sequence[str]) -> list[str]:
+        """Those of the experiments that are searches."""
+        return [name for name in experiments if is_search(self.settings_of(name))]
+
+    def compared(self, experiments: Sequence[str]) -> list[Setting]:
+        """The trained settings of the experiments that are no searches."""
+        searches = self.searches(experiments)
+        return self.trained([name for name in experiments if name not in searches])
+
+    def find(self, experiment: str, where: Mapping[str, Any]) -> list[Setting]:
+        """The experiment's settings that have all these values."""
+        found = self.settings_of(experiment)
+        return [one for one in found if settings.matches(where, one.chosen, one.facets)]
+
+    def seeds_of(self, cells: Sequence[str]) -> pd.DataFrame:
+        """The results of all seeds of some cells, index `seed`."""
+        return self.seeds[self.seeds["cell"].isin(list(cells))].set_index("seed")
+
+    def history_of(self, cells: Sequence[str]) -> pd.DataFrame:
+        """The history of some cells."""
+        return self.history[self.history["cell"].isin(list(cells))]
+
+    def recorded(self, cells: Sequence[str], quantity: str) -> pd.DataFrame:
+        """What some cells recorded of a quantity: seed, epoch, parameter, value."""
+        chosen = self.gradients["cell"].isin(list(cells))
+        return self.gradients[chosen & (self.gradients["quantity"] == quantity)]
+
+    def _setting(self, label: Any, group: pd.DataFrame) -> Setting:
+        cells = self.cells.loc[list(group["cell"])]
+        status = max(cells["status"], key=STATUSES.index)
+        if status == "diverged" and set(cells["status"]) != {"diverged"}:
+            status = "partly diverged"  # the seeds of the other cells did not
+        reason = "; ".join(dict.fromkeys(reason for reason in cells["reason"] if reason))
+        chosen, facets = group["settings"].iloc[0], cells.iloc[0]["facets"]
+        return Setting(str(label), tuple(cells.index), chosen, facets, status, reason)
+
+
+def collect_runs(folder: Path) -> Collection:
+    """Read every cell and every experiment below `folder`, such as `multirun/`.
+
+    Raises:
+        InputError: If there is no folder, or nothing in it is a cell or an experiment.
+    """
+    if not folder.is_dir():
+        raise InputError(f"{folder}: there is no such folder")
+    members = _read_members(folder)
+    cells_folder = folder / runs.CELLS_FOLDER
+    found = {path.parent.name for path in cells_folder.glob("*/*")}
+    names = sorted(found | set(members["cell"]))
+    if not names:
+        raise InputError(f"{folder}: no runs in it; cells are expected in {cells_folder}")
+    cells: list[dict[str, Any]] = []
+    tables: dict[str, list[pd.DataFrame]] = {table: [] for table in _COLUMNS}
+    for name in names:
+        cell, of_cell = _read_cell(cells_folder / name)
+        cells.append({"cell": name, **cell})
+        for table, rows in of_cell.items():
+            tables[table].append(rows.assign(cell=name))
+    whole = {table: pd.concat(rows, ignore_index=True) for table, rows in tables.items() if rows}
+    indexed = pd.DataFrame(cells).set_index("cell")
+    return Collection(folder, _quick(folder), indexed, **(_no_rows() | whole), members=members)
+
+
+def empty_collection(folder: Path) -> Collection:
+    """What a folder without runs holds: the same tables, without rows."""
+    cells = pd.DataFrame(columns=_CELL_COLUMNS, index=pd.Index([], name="cell"))
+    members = pd.DataFrame(columns=_MEMBER_COLUMNS)
+    return Collection(folder, None, cells, **_no_rows(), members=members)
+
+
+def _no_rows() -> dict[str, pd.DataFrame]:
+    return {table: pd.DataFrame(columns=[*names, "cell"]) for table, names in _COLUMNS.items()}
+
+
+def _read_members(folder: Path) -> pd.DataFrame:
+    rows: list[dict[str, Any]] = []
+    for path in sorted(folder.glob(f"*/{runs.SWEEP_FILE}")):
+        try:
+            listed = pd.read_csv(path, dtype=str, keep_default_na=False)[[*runs.SWEEP_COLUMNS]]
+        except (OSError, ValueError, KeyError) as error:
+            raise InputError(f"{path} is not a list of cells ({error})") from error
+        chosen = [settings.parse_overrides(text) for text in listed["overrides"]]
+        labels = _labels(path.parent.name, list(listed["cell"]), chosen)
+        rows += [
+            dict(zip(_MEMBER_COLUMNS, (path.parent.name, *each), strict=True))
+            for each in zip(listed["cell"], labels, chosen, strict=True)
+        ]
+    members = pd.DataFrame(rows, columns=_MEMBER_COLUMNS)
+    return members.drop_duplicates(["experiment", "cell"], ignore_index=True)
+
+
+def _labels(experiment: str, cells: list[str], chosen: list[settings.Settings]) -> list[str]:
+    """What distinguishes each cell within its experiment; seeds alone distinguish nothing."""
+    keys = settings.varying(chosen)
+    told = [key for key in keys if key != "seed"]
+    if told:
+        return [settings.label(each, told) or experiment for each in chosen]
+    return [experiment if keys else cell.rpartition("_")[0] or cell for cell in cells]
+
+
+def _read_cell(directory: Path) -> tuple[dict[str, Any], dict[str, pd.DataFrame]]:
+    """What is known of a cell, and its tables; none unless it is trained."""
+    known: dict[str, Any] = dict.fromkeys(_CELL_COLUMNS)
+    known |= {"status": "missing", "reason": "not trained yet", "facets": {}}
+    if not directory.is_dir():
+        return known, {}
+    try:
+        known["facets"] = _read_facets(directory)
+        result = runs.read_result(directory)
+        if result is None:
+            return known | {"status": "partial", "reason": "begun, but not finished"}, {}
+        if not directory.name.endswith(str(result["config_hash"])):
+            raise InputError(f"{runs.RESULT_FILE} belongs to another configuration")
+        tables = {"seeds": _seeds(result), "history": _history(directory / runs.HISTORY_FILE)}
+        if (directory / runs.GRADIENTS_FILE).exists():
+            tables["gradients"] = _gradients(directory / runs.GRADIENTS_FILE)
+    except (InputError, OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+        reason = " ".join(str(error).replace(str(directory) + "/", "").split()) or repr(error)
+        return known | {"status": "corrupt", "reason": reason}, {}
+    num_seeds = len(tables["seeds"])
+    num_diverged = int((tables["seeds"]["status"] != "completed").sum())
+    status = DIVERGED[num_diverged == num_seeds] if num_diverged else "completed"
+    reason = f"{num_diverged} of {num_seeds} seeds diverged" if num_diverged else ""
+    known |= {key: result[key] for key in known if key in result}
+    known |= {"num_seeds": num_seeds, "num_diverged": num_diverged}
+    return known | {"status": status, "reason": reason}, tables
+
+
+def _read_facets(directory: Path) -> settings.Settings:
+    path = directory / runs.CONFIG_FILE
+    try:
+        return settings.facets(yaml.safe_load(path.read_text(encoding="utf-8")))
+    except FileNotFoundError as error:
+        raise InputError(f"{path.name} is missing") from error
+    except (yaml.YAMLError, TypeError, KeyError, AttributeError) as error:
+        raise InputError(f"{path.name} is not the configuration of a cell") from error
+
+
+def _seeds(result: dict[str, Any]) -> pd.DataFrame:
+    try:
+        seeds = pd.DataFrame(result["per_seed"])[list(SEED_COLUMNS)]
+        numbers = [column for column in SEED_COLUMNS if column != "status"]
+        seeds[numbers] = seeds[numbers].apply(pd.to_numeric).astype(float)
+        seeds["seed"] = seeds["seed"].astype(int)
+    except (ValueError, TypeError, KeyError) as error:
+        raise InputError(f"{runs.RESULT_FILE} has no usable results of its seeds") from error
+    if seeds.empty:
+        raise InputError(f"{runs.RESULT_FILE} has no seeds")
+    return seeds.assign(generalisation_gap=seeds["final_train_accuracy"] - seeds["test_accuracy"])
+
+
+def _history(path: Path) -> pd.DataFrame:
+    try:
+        history = pd.read_csv(path)[list(runs.HISTORY_COLUMNS)].astype(float)
+    except FileNotFoundError as error:
+        raise InputError(f"{path.name} is missing") from error
+    except (ValueError, KeyError) as error:
+        raise InputError(f"{path.name} cannot be read as a history") from error
+    if history.empty:
+        raise InputError(f"{path.name} has no rows")
+    return history.astype({"seed": int, "epoch": int, "step": int})
+
+
+def _gradients(path: Path) -> pd.DataFrame:
+    try:
+        return pd.read_csv(path)[list(runs.GRADIENT_COLUMNS)].astype({"value": float})
+    except (ValueError, KeyError) as error:
+        raise InputError(f"{path.name} cannot be read as recorded gradients") from error
+
+
+def _quick(folder: Path) -> dict[str, Any] | None:
+    try:
+        said = json.loads((folder / runs.QUICK_FILE).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError):
+        return {"quick": True}
+    return said if isinstance(said, dict) and said.get("quick", True) else None

@@ -1,0 +1,129 @@
+"""What a report is asked: questions and claims, as data that others write down."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from optsweep.report.collection import Setting
+from optsweep.report.rules import Options
+from optsweep.report.settings import matches, varying
+
+
+@dataclass(frozen=True)
+class Question:
+    """One question and how it is answered.
+
+    Attributes:
+        id: File stem of its experiment, table and figures, and the anchor in the page.
+        title: Of its section.
+        question: What is asked; empty for a sweep that nobody asked for.
+        baseline: Of the setting that all others are compared with.
+        target: The score whose first reaching is timed.
+        part: Heading above the first question of a part.
+        figures: Beside the curves: names of `figures.FIGURES`; `curves` puts these in their place.
+        weight: A recorded weight whose gradient the answer compares with one that has a signal.
+    """
+
+    id: str
+    title: str
+    question: str = ""
+    baseline: Mapping[str, Any] = field(default_factory=dict)
+    target: Mapping[str, float] = field(default_factory=lambda: {"test_accuracy": 0.8})
+    part: str = ""
+    figures: Sequence[str] = ()
+    weight: str = ""
+
+    @property
+    def is_timed(self) -> bool:
+        """Whether it asks for seconds, so that its cells are to be trained alone."""
+        return not {"loss_against_seconds", "timing"}.isdisjoint(self.figures)
+
+    def baseline_of(self, setting: Setting, among: Sequence[Setting]) -> Setting | None:
+        """What a setting is compared with: the baseline that shares its other settings.
+
+        None for a baseline itself, and where there is none or more than one.
+        """
+        found = [one for one in among if matches(self.baseline, one.chosen, one.facets)]
+        if setting in found:
+            return None
+        if len(found) > 1:
+            varied = set(varying([one.chosen for one in among])) - set(self.baseline) - {"seed"}
+            alike = {key: setting.chosen.get(key) for key in varied}
+            found = [one for one in found if matches(alike, one.chosen)]
+        return found[0] if len(found) == 1 else None
+
+
+@dataclass(frozen=True)
+class Claim:
+    """One claim, which a rule decides by the runs alone.
+
+    Attributes:
+        id: Unique.
+        question: Id of the question whose experiment is meant where a cell names none.
+        claim: In words.
+        kind: The rule that decides: a name of `rules.RULES`.
+        measure: What is compared: `name` of a measure, and its options.
+        cells: The settings compared, in the order that the rule wants; `in` names another
+            experiment, and `best: true` takes, of several, the one that is best on validation
+            examples.
+        others: All further settings of the experiment with these values join the comparison.
+        reported: What its author measured, if that is known.
+        cause: The cause that its author gives, if this is a test of one.
+        test: How it is tested, where the rule alone does not say it.
+        options: Numbers of the rule.
+    """
+
+    id: str
+    question: str
+    claim: str
+    kind: str
+    measure: Mapping[str, Any]
+    cells: Sequence[Mapping[str, Any]]
+    others: Mapping[str, Any] | None = None
+    reported: str = ""
+    cause: str = ""
+    test: str = ""
+    options: Options = field(default_factory=Options)
+
+    def experiment(self, cell: Mapping[str, Any]) -> str:
+        """The experiment that one of the compared cells belongs to."""
+        return str(cell.get("in", self.question))
+
+
+@dataclass(frozen=True)
+class Outline:
+    """All that a report is asked, and what its page is called.
+
+    Without questions, every sweep has a section of its own all the same.
+    """
+
+    title: str = "What the runs say"
+    lead: str = ""
+    questions: Sequence[Question] = ()
+    claims: Sequence[Claim] = ()
+
+    def sections(self, experiments: Sequence[str]) -> list[tuple[Question, list[str]]]:
+        """Every question with its experiments, the one of its own name first.
+
+        An experiment belongs to the question whose id it starts with: r3_init_tuned to r3_init.
+        One that no question asks for gets a question of its own, so that any sweep of a user
+        has its section too.
+
+        >>> outline = Outline(questions=[Question("r3_init", "Initialisation")])
+        >>> [(one.id, names) for one, names in outline.sections(["r3_init_tuned", "r3_init", "me"])]
+        [('r3_init', ['r3_init', 'r3_init_tuned']), ('me', ['me'])]
+        """
+        of_question: dict[str, list[str]] = {question.id: [] for question in self.questions}
+        others = []
+        for name in sorted(experiments):
+            owners = [key for key in of_question if name == key or name.startswith(f"{key}_")]
+            if owners:
+                of_question[max(owners, key=len)].append(name)
+            else:
+                others.append((Question(name, name.replace("_", " ")), [name]))
+        if others:
+            first, names = others[0]
+            others[0] = (replace(first, part="Other sweeps"), names)
+        return [(question, of_question[question.id]) for question in self.questions] + others

@@ -1,0 +1,70 @@
+"""The study's questions and claims: well formed, and answered by the experiments there are."""
+
+import pytest
+
+from optsweep.report.claims import judge
+from optsweep.report.figures import FIGURES, draw_question
+from optsweep.report.rules import MISSING, RULES
+from optsweep.study.content import outline
+
+CLAIMS = outline().claims
+# Beside the curves of every experiment and the map and best settings of every search.
+DRAWN = {
+    "r1_batch_size": {"r1_batch_size_equal_seconds", "r1_batch_size_equal_steps"},
+    "r1_scheduler": {"r1_scheduler_schedules"},
+    "r3_scheduler": {"r3_scheduler_schedules", "r3_scheduler_tuned_schedules"},
+    "b1_timing": {"b1_timing_cost"},
+    "b4_adamw": {"b4_adamw_weight_norms"},
+    "b5_gradients": {"b5_gradients_norms", "b5_gradients_traces"},
+    "b6_layerwise": {"b6_layerwise_batch_size"},
+    "lr_grid": {"lr_grid_profile"},
+}
+
+
+def test_questions_are_well_formed():
+    ids = [question.id for question in outline().questions]
+    assert len(set(ids)) == len(ids)
+    for question in outline().questions:
+        assert question.question
+        assert set(question.figures) <= set(FIGURES)
+
+
+def test_ids_of_claims_are_unique_and_start_with_the_question():
+    ids = [claim.id for claim in CLAIMS]
+    assert len(set(ids)) == len(ids)
+    questions = {question.id for question in outline().questions}
+    for claim in CLAIMS:
+        assert claim.question in questions
+        assert claim.id.startswith(claim.question + "_")
+
+
+@pytest.mark.parametrize("claim", CLAIMS, ids=lambda claim: claim.id)
+def test_a_claim_is_well_formed(claim):
+    assert claim.kind in RULES
+    assert claim.claim.endswith(".")
+    assert not claim.cause or claim.test, "a cause needs a test"
+    timed = str(claim.measure["name"]).startswith("seconds")  # machines differ too much
+    if claim.kind in ("greater", "less", "similar", "highest", "lowest") and not timed:
+        assert claim.options.margin > 0, "practical equivalence has to be said"
+
+
+def test_a_full_study_leaves_no_claim_missing(planned):
+    """With every cell of every experiment trained, nothing is missing for a verdict."""
+    lacking = {
+        each.claim.id: each.evidence
+        for each in (judge(claim, planned) for claim in CLAIMS)
+        if each.verdict == MISSING
+    }
+    assert lacking == {}
+
+
+def test_every_question_gets_its_figures(planned):
+    sections = outline().sections(planned.experiments)
+    assert [question for question, _ in sections] == list(outline().questions)
+    for question, names in sections:
+        found = [picture.name for picture in draw_question(planned, question, names)]
+        assert len(set(found)) == len(found)
+        assert DRAWN.get(question.id, set()) <= set(found)
+        searches = planned.searches(names)
+        assert set(names) - set(searches) <= set(found)  # the curves
+        assert not searches or f"{question.id}_best" in found
