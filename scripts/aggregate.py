@@ -7,7 +7,6 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # a checkout need not be installed
 
 from optsweep.config.checks import InputError
-from optsweep.engine.cores import num_cores
 from optsweep.runs import REPORT_FOLDER, RUNS_FOLDER
 
 
@@ -18,13 +17,15 @@ def main() -> None:
     parser.add_argument("--out", type=Path, help="default: RUNS/report")
     arguments = parser.parse_args()
     # Only now, for it takes its time.
+    from joblib import cpu_count  # noqa: PLC0415 (also knows of affinity and of quotas)
+
     from optsweep.report.report import write_report  # noqa: PLC0415
     from optsweep.study.content import outline  # noqa: PLC0415
 
     out = arguments.out or arguments.runs / REPORT_FOLDER
     try:
         page = write_report(
-            arguments.runs, out, outline(), lambda line: print(line, flush=True), num_cores()
+            arguments.runs, out, outline(), lambda line: print(line, flush=True), cpu_count()
         )
     except KeyboardInterrupt:
         print("optsweep: interrupted", file=sys.stderr)

@@ -16,10 +16,9 @@ from omegaconf import DictConfig
 
 from optsweep import runs
 from optsweep.cli import composition
-from optsweep.cli.grid_sweeper import GridSweeper
 from optsweep.cli.mistakes import MISTAKES, exit_with, is_mistake
 from optsweep.cli.overrides import rewrite
-from optsweep.cli.search import SearchSweeper
+from optsweep.cli.sweepers import GridSweeper, SearchSweeper
 from optsweep.cli.trust import PARTS, check_command_line
 from optsweep.config import identity
 from optsweep.config.checks import InputError

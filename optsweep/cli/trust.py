@@ -26,8 +26,8 @@ _SUBMITIT = "hydra_plugins.hydra_submitit_launcher.submitit_launcher"
 PARTS = {
     "hydra.callbacks.validate._target_": ("optsweep.cli.validation.Validate",),
     "hydra.sweeper._target_": (
-        "optsweep.cli.grid_sweeper.GridSweeper",
-        "optsweep.cli.search.SearchSweeper",
+        "optsweep.cli.sweepers.GridSweeper",
+        "optsweep.cli.sweepers.SearchSweeper",
     ),
     "hydra.launcher._target_": (
         "hydra._internal.core_plugins.basic_launcher.BasicLauncher",

@@ -87,7 +87,7 @@ class StackedMLP:
         self.num_seeds = len(seeds)
         self.num_activations = sum(config.hidden_sizes) + num_classes
         shape = (input_shape,) if isinstance(input_shape, int) else tuple(input_shape)
-        self._input_shape = shape
+        self._num_input_axes = len(shape)
 
         def build() -> MLP:
             return MLP(
@@ -141,17 +141,13 @@ class StackedMLP:
         """Logits of a batch.
 
         Args:
-            images: (S, B, *input_shape), or (B, *input_shape) for a batch that all seeds share;
-                examples may be flattened already.
+            images: (S, B, *input_shape), or (B, *input_shape) for a batch that all seeds share.
 
         Returns:
             (S, B, classes).
         """
         last = len(self.weights) - 1
-        x = images
-        num_axes = len(self._input_shape)
-        if images.shape[-num_axes:] == self._input_shape:
-            x = images.flatten(-num_axes)  # a view: (S, B, inputs) or (B, inputs)
+        x = images.flatten(-self._num_input_axes)  # a view: (S, B, inputs) or (B, inputs)
         for layer, (weight, bias) in enumerate(zip(self.weights, self.biases, strict=True)):
             x = _linear(x, weight, bias)
             if layer == last:

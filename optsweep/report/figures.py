@@ -8,7 +8,7 @@ from optsweep.report.collection import Collection
 from optsweep.report.curves import curves, equal_steps, loss_against_seconds, schedules
 from optsweep.report.drawing import style
 from optsweep.report.gradients import gradient_norms, gradient_traces, weight_norms
-from optsweep.report.grids import against_batch_size, best_settings, searches
+from optsweep.report.grids import against_batch_size, best_settings, gains, searches
 from optsweep.report.optimizers import performance_profile
 from optsweep.report.outline import Question
 from optsweep.report.pictures import Picture
@@ -23,8 +23,8 @@ _OF_EXPERIMENT: dict[str, Callable[[Collection, Question, str], Picture | None]]
 _OF_QUESTION: dict[str, Draw] = {
     each.__name__: each
     for each in (
-        *(loss_against_seconds, equal_steps, timing, against_batch_size, weight_norms),
-        *(gradient_norms, gradient_traces, performance_profile),
+        *(loss_against_seconds, equal_steps, timing, against_batch_size, gains),
+        *(weight_norms, gradient_norms, gradient_traces, performance_profile),
     )
 }
 FIGURES = (*_OF_EXPERIMENT, *_OF_QUESTION)

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import seaborn as sns
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
@@ -24,6 +25,7 @@ from optsweep.report.drawing import (
     legend,
     log_scale,
     panels,
+    plain_number,
     spread,
     styles,
 )
@@ -31,12 +33,14 @@ from optsweep.report.measures import score
 from optsweep.report.outline import Question
 from optsweep.report.pictures import Picture
 from optsweep.report.settings import family, phrase_value, varying
-from optsweep.report.statistics import bootstrap_interval
+from optsweep.report.statistics import Interval, bootstrap_interval, paired_differences
 
 # What may span an axis: first the learning rate, which lies along x.
 NUMERIC_KEYS = ("lr", "batch_size", "weight_decay", "momentum")
 _MIN_VALUES = 3
 _TOLD = ("family", "scheduler", "init", *NUMERIC_KEYS, "depth", "layernorm_position")
+_DOTS_TOLD = "Dots are seeds, the diamond is their mean, the bar its 95 % bootstrap interval."
+Row = tuple[str, pd.Series, Interval]  # of a panel of dots: a setting, its values, their mean
 Groups = dict[str, list[Setting]]  # what a panel or a line is called -> its settings
 
 
@@ -144,7 +148,7 @@ def best_settings(
         groups = _groups(trained, keys)
     if len(groups) < 2:
         return None
-    rows = []
+    rows: list[Row] = []
     for name, settings in groups.items():
         best = best_of(collection, settings)
         assert best is not None
@@ -155,19 +159,52 @@ def best_settings(
     rows.sort(key=lambda row: row[2].mean)
     figure = Figure(figsize=(10, 0.55 * len(rows) + 1.1), layout="constrained")
     panel = figure.subplots()
+    _dots(panel, rows)
+    panel.set(xlabel="test accuracy")
+    caption = (
+        "Test accuracy at the best of each line of the search, chosen on validation images. "
+        f"{_DOTS_TOLD}"
+    )
+    return Picture(f"{question.id}_best", figure, caption)
+
+
+def gains(collection: Collection, question: Question, experiments: Sequence[str]) -> Picture | None:
+    """What settings gain in test accuracy over their baseline, a panel for each baseline."""
+    settings = collection.compared(experiments)
+    rows: dict[str, list[Row]] = {}
+    for one in settings:
+        baseline = question.baseline_of(one, settings)
+        if baseline is not None:
+            pair = (score(collection, each.cells, "test_accuracy") for each in (one, baseline))
+            values = paired_differences(*pair)
+            row = (one.label, values, bootstrap_interval(values))
+            rows.setdefault(baseline.label, []).append(row)
+    if not rows:
+        return None
+    highest = max(map(len, rows.values()))
+    figure = Figure(figsize=(10, 0.36 * highest + 1.2), layout="constrained")
+    drawn = panels(figure, len(rows), len(rows), sharex=True)
+    for panel, (name, group) in zip(drawn, rows.items(), strict=True):
+        panel.axvline(0, color=INK, lw=0.6)
+        _dots(panel, group[::-1])
+        panel.set(title=f"less {name}", xlabel="difference in test accuracy")
+        # A setting that fails would hide all differences between the others.
+        panel.set_xscale("symlog", linthresh=0.02)
+        panel.xaxis.set_major_formatter(lambda value, _: plain_number(value))
+    caption = f"What each setting gains over its baseline, seed by seed. {_DOTS_TOLD}"
+    return Picture(f"{question.id}_gains", figure, caption)
+
+
+def _dots(panel: Axes, rows: Sequence[Row]) -> None:
+    """Values of seeds as dots, a line for each setting, with their mean and interval."""
     colour = styles(["", "x"], "")["x"].color
     for place, (_, values, interval) in enumerate(rows):
         panel.plot(values, [place] * len(values), "o", color=colour, alpha=0.35, ms=4.5)
         panel.plot([interval.low, interval.high], [place] * 2, color=INK, lw=2)
         panel.plot([interval.mean], [place], "D", color=INK, ms=5.5)
     panel.set_yticks(range(len(rows)), [name for name, *_ in rows])
-    panel.set(xlabel="test accuracy", ylim=(-0.6, len(rows) - 0.4))
+    panel.set(ylim=(-0.6, len(rows) - 0.4))
     panel.grid(visible=False, axis="y")
-    caption = (
-        "Test accuracy at the best of each line of the search, chosen on validation images. Dots "
-        "are seeds, the diamond is their mean, the bar its 95 % bootstrap interval."
-    )
-    return Picture(f"{question.id}_best", figure, caption)
 
 
 def against_batch_size(

@@ -147,6 +147,22 @@ def gains_shrink(samples: Samples, options: Options) -> Finding:
     return falling(savings, options)
 
 
+def gains_more(samples: Samples, options: Options) -> Finding:
+    """Settings gain more over their baseline than their counterparts do over another one.
+
+    The first half of the settings is a baseline and others, and so is the second half, in the
+    same order. A half's gain is, for each seed, the median over the others of what they have
+    beyond the baseline, so that one that fails does not decide for all. `greater` for the first
+    half's gain and the second's.
+    """
+    names = list(samples)
+    gains = {}
+    for baseline, *others in (names[: len(names) // 2], names[len(names) // 2 :]):
+        each = [paired_differences(samples[other], samples[baseline]) for other in others]
+        gains[f"median gain over {baseline}"] = pd.concat(each, axis=1).median(axis=1, skipna=False)
+    return greater(gains, options)
+
+
 def at_least(samples: Samples, options: Options) -> Finding:
     """The one setting reaches `value`.
 
@@ -233,7 +249,7 @@ def identical(samples: Samples, options: Options) -> Finding:
 RULES: dict[str, Rule] = {
     rule.__name__: rule
     for rule in (
-        *(greater, less, similar, highest, lowest, rising, falling, gains_shrink),
+        *(greater, less, similar, highest, lowest, rising, falling, gains_shrink, gains_more),
         *(at_least, at_most, near, times, only, only_less, only_at_least, fails, identical),
     )
 }

@@ -13,7 +13,7 @@ from typing import Any
 # Overrides stand between spaces; quoted values and lists may hold spaces themselves.
 _OVERRIDE = re.compile(r"""(?:'[^']*'|"[^"]*"|\[[^\]]*\]|\S)+""")
 # Groups whose options speak for themselves: "gaussian", not "init gaussian".
-_SELF_EXPLAINING = ("init", "optimizer", "scheduler", "dataset", "experiment", "name")
+_SELF_EXPLAINING = ("model", "init", "optimizer", "scheduler", "dataset", "experiment", "name")
 _CLASS_NAMES = {"cosineannealing": "cosine", "onecycle": "one_cycle"}
 
 Settings = dict[str, Any]
@@ -103,7 +103,8 @@ def facets(config: Mapping[str, Any]) -> Settings:
     Settings that the optimizer or the schedule does not have are left out.
     """
     optimizer, scheduler = config["optimizer"], config["scheduler"]
-    dataset, model, trainer = config["dataset"], config["model"], config["trainer"]
+    dataset, trainer = config["dataset"], config["trainer"]
+    model = {"_target_": "MLP", **config["model"]}  # an MLP's class is not written down
     named = _short(str(optimizer["_target_"]))
     found: Settings = {
         "dataset": dataset["name"],
@@ -112,12 +113,14 @@ def facets(config: Mapping[str, Any]) -> Settings:
         "scheduler": _short(str(scheduler["_target_"])),
         **{key: value for key, value in optimizer.items() if key not in ("_target_", "amsgrad")},
         **{key: value for key, value in scheduler.items() if key in ("base_lr", "interval")},
-        **model,
+        **{key: value for key, value in model.items() if key != "_target_"},
+        "model": _short(model["_target_"]),
         **{key: trainer[key] for key in ("batch_size", "epochs")},
-        "depth": len(model["hidden_sizes"]),
         "val_size": dataset.get("val_size", 0),
         "num_train": dataset.get("train_size") or dataset["num_train"] - dataset.get("val_size", 0),
     }
+    if "hidden_sizes" in model:
+        found["depth"] = len(model["hidden_sizes"])
     if "base_lr" in found:
         found["lr"] = found["base_lr"]  # a schedule's own base takes the optimizer's place
     return {key: tuple(value) if isinstance(value, list) else value for key, value in found.items()}
@@ -126,13 +129,16 @@ def facets(config: Mapping[str, Any]) -> Settings:
 def family(found: Settings) -> str:
     """The optimizer that a reader would name: SGD with and without momentum are two.
 
-    >>> family({"optimizer": "sgd", "momentum": 0.9, "nesterov": True})
-    'sgd with nesterov momentum'
+    Another network than the MLP is named too, for its results are not to be compared.
+
+    >>> family({"optimizer": "sgd", "momentum": 0.9, "nesterov": True, "model": "lenet"})
+    'sgd with nesterov momentum (lenet)'
     """
     name = str(found["optimizer"])
     if name == "sgd" and found.get("momentum"):
-        return "sgd with nesterov momentum" if found.get("nesterov") else "sgd with momentum"
-    return name
+        name = "sgd with nesterov momentum" if found.get("nesterov") else "sgd with momentum"
+    network = found.get("model", "mlp")
+    return name if network == "mlp" else f"{name} ({network})"
 
 
 def matches(where: Mapping[str, Any], *settings: Settings) -> bool:

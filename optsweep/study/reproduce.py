@@ -20,7 +20,6 @@ from optsweep.cli.grids import Cell
 from optsweep.cli.mistakes import MISTAKES, exit_with
 from optsweep.cli.overrides import options
 from optsweep.config.checks import InputError
-from optsweep.engine.cores import num_cores
 from optsweep.study.experiments import (
     QUICK_NUM_SEEDS,
     QUICK_ROOT,
@@ -115,11 +114,13 @@ def _run(experiment: Experiment, clock: Clock) -> str:
 
 
 def _report(root: Path, out: Path, console: Console) -> None:
+    from joblib import cpu_count  # noqa: PLC0415 (also knows of affinity and of quotas)
+
     from optsweep.report.report import write_report  # noqa: PLC0415
     from optsweep.study.content import outline  # noqa: PLC0415
 
     console.print(f"\nreport: {out}")
-    write_report(root, out, outline(), num_processes=num_cores())
+    write_report(root, out, outline(), num_processes=cpu_count())
 
 
 def _missing(experiments: Iterable[Experiment]) -> dict[str, Cell]:

@@ -17,7 +17,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
+import numpy as np
 import yaml
+from joblib import cpu_count
 
 from benchmark import limits, runner, startup
 from benchmark.peers import OURS, PEERS
@@ -32,6 +34,7 @@ from benchmark.summary import (
 )
 from benchmark.tasks import (
     BATCH_SIZES,
+    NUM_CLASSES,
     NUM_INPUTS,
     NUM_SEEDS,
     OPTIMIZERS,
@@ -43,8 +46,9 @@ from optsweep import runs
 from optsweep.cli.composition import compose
 from optsweep.cli.mistakes import MISTAKES, exit_with
 from optsweep.config.checks import InputError
-from optsweep.config.schema import Config, DatasetConfig
-from optsweep.engine.cores import num_cores
+from optsweep.config.dataset import DatasetConfig
+from optsweep.config.schema import Config, MLPConfig
+from optsweep.data.arrays import load_arrays
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 _REPEATS = 3
@@ -188,29 +192,33 @@ def teller(part: str) -> Callable[[str], None]:
 
 
 def load_images(config: DatasetConfig) -> Images:
-    """The training images that optsweep itself would train on, whole ones in bytes.
+    """The training images that optsweep itself would train on.
 
     Raises:
-        InputError: If the data are missing or corrupt, or not of 28 x 28 grey pixels.
+        InputError: If the data are missing or corrupt, not what all peers take, or held out.
     """
-    import torch
-
-    from optsweep.data.tensors import load_dataset
-
-    train = load_dataset(config, torch.device("cpu"), torch.float32).train
-    pixels = train.images.flatten(1).mul(255).round().to(torch.uint8).numpy()
-    if pixels.shape[1] != NUM_INPUTS:
+    arrays = load_arrays(config)
+    pixels = arrays.train_images.reshape(config.num_train, -1)
+    if (
+        pixels.dtype != np.uint8
+        or pixels.shape[1] != NUM_INPUTS
+        or config.num_classes != NUM_CLASSES
+    ):
         raise InputError(
-            f"dataset {config.name}: expected {NUM_INPUTS} pixels, found {pixels.shape[1]}"
+            f"dataset {config.name}: expected {NUM_INPUTS} bytes an example and {NUM_CLASSES} "
+            "classes, which all peers take"
         )
-    return Images(pixels, train.labels.numpy())
+    if config.val_size:
+        raise InputError(f"dataset.val_size={config.val_size}: expected 0, for peers hold none out")
+    count = config.num_train_examples
+    return Images(pixels[:count], arrays.train_labels[:count].astype(np.int64))
 
 
 def _limits(wanted: argparse.Namespace, config: Config) -> list[str]:
     rows = Rows(wanted.out / limits.FILE, limits.COLUMNS)
     images, logs = load_images(config.dataset), wanted.out / "logs"
     sizes, rounds = wanted.batch_sizes, 1 if wanted.quick else 2
-    return limits.measure_limits(rows, images, sizes, num_cores(), rounds, logs, teller("limits"))
+    return limits.measure_limits(rows, images, sizes, cpu_count(), rounds, logs, teller("limits"))
 
 
 def _startup(wanted: argparse.Namespace, config: Config) -> list[str]:
@@ -274,13 +282,12 @@ def sum_up_cells(root: Path) -> dict[str, Any] | None:
         result = json.loads(path.read_text(encoding="utf-8"))
         config_file = path.parent / runs.CONFIG_FILE
         config = Config.from_mapping(yaml.safe_load(config_file.read_text(encoding="utf-8")))
-        hidden_sizes = getattr(config.model, "hidden_sizes", None)
-        if hidden_sizes is None:
+        if not isinstance(config.model, MLPConfig):
             continue
         epochs = sum(seed["epochs"] for seed in result["per_seed"])
         examples = epochs * config.dataset.num_train_examples
         total["num_cells"] += 1
-        total["flops"] += examples * flops_of(products(1, hidden_sizes))
+        total["flops"] += examples * flops_of(products(1, config.model.hidden_sizes))
         total["training_seconds"] += result["seconds"]
         total["cell_seconds"] += path.stat().st_mtime - config_file.stat().st_mtime
     return total if total["num_cells"] else None
@@ -303,7 +310,7 @@ def environment(dataset: DatasetConfig, settings: Sequence[str]) -> dict[str, An
             digest.update(path.read_bytes())
     return {
         "processor": processor(),
-        "num_cores": num_cores(),
+        "num_cores": cpu_count(),
         "system": f"{platform.system()} {platform.release()}",
         "python": platform.python_version(),
         "versions": {name: installed[name] for name in _PACKAGES if name in installed},

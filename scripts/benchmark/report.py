@@ -46,7 +46,7 @@ def page(benchmark: Benchmark) -> str:
     bound = benchmark.bound.drop_duplicates(["batch_size", "optimizer"])
     bound = bound.set_index(pd.Index(map(cell_name, bound["batch_size"], bound["optimizer"])))
     products = benchmark.limits[benchmark.limits["unit"] == "GFLOP/s"]
-    names = products["library"] + ", " + products["how"]
+    names = products["library"].astype(str) + ", " + products["how"].astype(str)
     products = products.assign(library=names, how=products["batch_size"])
     template = Path(__file__).with_name("page.md.jinja").read_text(encoding="utf-8")
     return jinja2.Template(template, undefined=jinja2.StrictUndefined).render(

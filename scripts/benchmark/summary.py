@@ -65,7 +65,8 @@ class Benchmark:
         if rows["model"].isna().all():  # measured before there was a second network to name
             rows["model"] = "mlp"
         times = timings(rows, num_train)
-        self.times, self.lenet = (times[times["model"] == name] for name in ("mlp", "lenet"))
+        of_model = {name: times[times["model"] == name] for name in ("mlp", "lenet")}
+        self.times, self.lenet = (part.reset_index(drop=True) for part in of_model.values())
         self.equal = compare_losses(rows)
         self.limits = _rows(folder / limits.FILE, limits.COLUMNS)
         self.bound = bounds(self.limits, self.times[CELL].drop_duplicates(), num_train)

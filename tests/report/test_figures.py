@@ -19,6 +19,7 @@ from optsweep.report import curves
 from optsweep.report.collection import TRAINED, collect_runs
 from optsweep.report.drawing import COLOURS, INK, ORDERED, styles
 from optsweep.report.figures import draw_question
+from optsweep.report.grids import gains
 from optsweep.report.optimizers import profile
 from optsweep.report.outline import Outline, Question
 from optsweep.report.pictures import Picture, save
@@ -120,6 +121,25 @@ def test_the_curves_of_one_cell(tree, tmp_path):
     for cell in collection.cells.index[collection.cells["status"].isin(TRAINED)]:
         curves.draw_curves(tree / runs.CELLS_FOLDER / cell, tmp_path / f"{cell}.png")
     assert len(list(tmp_path.iterdir())) == 2
+
+
+def test_gains_are_paired_and_each_baseline_has_its_panel(tmp_path):
+    networks = {"mlp": {}, "lenet": {"model": {"_target_": "optsweep.models.lenet.LeNet"}}}
+    cells = {}
+    for model, gain in (("mlp", 0.0), ("lenet", 0.1)):
+        for init in ("default", "xavier"):
+            start = 0.5 + gain * (init == "xavier")
+            scores = {seed: curve((2, 0.1), (1, start + seed / 10)) for seed in range(3)}
+            name = write_cell(tmp_path, config_of(init=init, **networks[model]), scores)
+            cells[name] = f"model={model} init={init}"
+    write_experiment(tmp_path, "mine", cells)
+    question = Question("mine", "Mine", baseline={"init": "default"})
+    panels = gains(collect_runs(tmp_path), question, ["mine"]).figure.axes
+    for axes, model, expected in zip(panels, ("mlp", "lenet"), (0.0, 0.1), strict=True):
+        assert axes.get_title() == f"less {model}, default"
+        assert [tick.get_text() for tick in axes.get_yticklabels()] == [f"{model}, xavier"]
+        dots = next(line for line in axes.lines if len(line.get_xdata()) == 3)
+        assert list(dots.get_xdata()) == pytest.approx([expected] * 3)
 
 
 def test_nothing_of_the_analysis_needs_torch():

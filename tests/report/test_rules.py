@@ -17,7 +17,7 @@ def sample(centre: float, spread: float = 0.0) -> pd.Series:
 
 
 def ruled(kind: str, *values: pd.Series, **options: float):
-    return RULES[kind](dict(zip("abcdef", values, strict=False)), Options(**options))
+    return RULES[kind](dict(zip("abcdefgh", values, strict=False)), Options(**options))
 
 
 # kind, options, samples by their centres (or centre and spread), verdict
@@ -59,6 +59,11 @@ CASES = [
     ("gains_shrink", {}, [10, 4, 2, 1], HOLDS),
     ("gains_shrink", {}, [10, 8, 2], CONTRADICTED),
     ("gains_shrink", {}, [10, 6, (2, 1)], UNDECIDED),
+    ("gains_more", {"margin": 0.1}, [5, 6, 0, 0], HOLDS),
+    ("gains_more", {"margin": 0.1}, [5, 6, 0, 1], CONTRADICTED),
+    ("gains_more", {"margin": 0.1}, [5, 4, 0, 0], CONTRADICTED),
+    ("gains_more", {"margin": 0.1}, [5, (5.2, 1), 0, 0], UNDECIDED),
+    ("gains_more", {"margin": 0.1}, [5, 6, 6, -99, 0, 0, 0, 0], HOLDS),  # one fails
     ("at_least", {"value": 0.5}, [0.5], HOLDS),
     ("at_least", {"value": 0.5}, [0.4], CONTRADICTED),
     ("at_least", {"value": 0.5}, [(0.5, 1)], UNDECIDED),
@@ -106,8 +111,16 @@ def test_every_rule_has_cases_for_each_verdict():
 
 @pytest.mark.parametrize("kind", RULES)
 def test_four_seeds_decide_nothing(kind):
-    few = {name: sample(centre).iloc[:4] for name, centre in zip("abc", (3, 2, 1), strict=True)}
-    wanted = {"near": 1, "fails": 1, "greater": 2, "less": 2, "times": 2, "identical": 2}
+    few = {name: sample(centre).iloc[:4] for name, centre in zip("abcd", (4, 3, 2, 1), strict=True)}
+    wanted = {
+        "gains_more": 4,
+        "near": 1,
+        "fails": 1,
+        "greater": 2,
+        "less": 2,
+        "times": 2,
+        "identical": 2,
+    }
     names = list(few)[: wanted.get(kind, 3)]
     found = RULES[kind]({name: few[name] for name in names}, Options(margin=0.1, value=1))
     assert found.verdict == UNDECIDED

@@ -5,6 +5,8 @@ from run_tree import config_of
 
 from optsweep.report import settings
 
+LENET = "optsweep.models.lenet.LeNet"
+
 
 @pytest.mark.parametrize(
     ("text", "expected"),
@@ -38,6 +40,11 @@ def test_facets_are_plain_and_the_schedules_base_counts():
     assert found["momentum"] == 0.9
     assert found["num_train"] == 60000
     assert settings.family(found) == "sgd with momentum"
+    assert (found["model"], found["depth"]) == ("mlp", 2)
+    lenet = settings.facets(config_of(model={"_target_": LENET}).to_mapping())
+    assert lenet["model"] == "lenet"
+    assert "depth" not in lenet
+    assert settings.family(lenet) == "sgd (lenet)"
     factor = {"_target_": "optsweep.optim.schedules.factor", "factor": 0.9, "base_lr": 2.0}
     assert settings.facets(config_of(scheduler=factor).to_mapping())["lr"] == 2.0
 

@@ -12,8 +12,10 @@ from torch import nn
 from torch.nn import functional
 
 from optsweep import runs
-from optsweep.config.schema import MLPConfig, RecordConfig
+from optsweep.config.schema import MLPConfig, ModuleConfig, RecordConfig
+from optsweep.config.targets import allow_targets
 from optsweep.data.tensors import Split
+from optsweep.models import build_stack
 from optsweep.models.initializers import default
 from optsweep.models.mlp import StackedMLP
 from optsweep.training import recording
@@ -108,6 +110,66 @@ def test_chosen_columns_are_the_reports_and_pixels_with_signal():
     images = torch.zeros(2, 784)
     images[1] = torch.arange(784) / 784  # the variance grows with the column
     assert chosen_columns(images) == [724, 725, 726, 783, 783 - 196, 783 - 392]
+
+
+class Normalised(nn.Sequential):
+    """Statistics of the batch in training, running ones in evaluation; and dropout."""
+
+    def __init__(self, num_inputs, num_classes):
+        layers = [nn.Flatten(), nn.Linear(num_inputs, 16), nn.BatchNorm1d(16), nn.Dropout(0.5)]
+        super().__init__(*layers, nn.Linear(16, num_classes))
+
+
+@pytest.fixture
+def module_stack(train):
+    """`module_stack(target) -> Stack, Split`, on grey images of 28 x 28."""
+    allow_targets([__name__])
+    images = Split(train.images.view(-1, 1, 28, 28), train.labels)
+    shape, cpu = (1, 28, 28), torch.device("cpu")
+    yield lambda target: (
+        build_stack(ModuleConfig(target), default, SEEDS, shape, 10, cpu, torch.float64),
+        images,
+    )
+    allow_targets([])
+
+
+def test_gradients_of_a_network_as_it_is_evaluated(module_stack):
+    """With running statistics and without dropout, and nothing of it is left in the stack."""
+    model, train = module_stack(f"{__name__}.Normalised")
+    model.train(True)
+    model.forward(train.images)  # moves the running statistics away from 0 and 1
+    buffers = [buffer.clone() for _, buffer in model.named_buffers()]
+    states = [state.clone() for state in model._rng_states]
+    _, whole = loss_gradients(model, train)
+    assert all(map(torch.equal, buffers, (buffer for _, buffer in model.named_buffers())))
+    assert all(map(torch.equal, states, model._rng_states))
+    for index in range(len(SEEDS)):
+        network = Normalised(784, 10).double().eval()
+        values = {name: stacked[index] for name, stacked in model.named_parameters()}
+        values |= {name: stacked[index] for name, stacked in model.named_buffers()}
+        network.load_state_dict(values)
+        functional.cross_entropy(network(train.images), train.labels).backward()
+        for ours, parameter in zip(whole, network.parameters(), strict=True):
+            torch.testing.assert_close(ours[index], parameter.grad, rtol=1e-12, atol=1e-15)
+
+
+def test_a_network_without_a_weight_for_each_pixel_has_norms_alone(module_stack):
+    model, train = module_stack("optsweep.models.lenet.LeNet")
+    recorder = Recorder(RecordConfig(weights=True, gradients=True), model, train, SEEDS)
+    recorder.record(0, np.array([True, True]))
+    names = {name for name, _ in model.named_parameters()}
+    assert {(row["quantity"], row["parameter"]) for row in recorder.rows} == {
+        (quantity, name)
+        for quantity in ("weight_norm", "gradient_norm", "subset_gradient_norm")
+        for name in names
+    }
+
+
+def test_vectors_have_no_columns_of_the_report():
+    generator = torch.Generator().manual_seed(0)
+    columns = chosen_columns(torch.rand(5, 37, generator=generator))
+    assert len(columns) == 3
+    assert max(columns) < 37
 
 
 def test_weights_alone_need_no_gradient(train, monkeypatch):

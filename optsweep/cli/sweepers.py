@@ -1,4 +1,7 @@
-"""Hydra's sweeper for grids: every combination of the values that the command line lists."""
+"""The sweepers that Hydra is given: one for grids, one for searches.
+
+Both are imported at every start; what they do is imported when there is something to sweep.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +14,7 @@ from hydra.core.plugins import Plugins
 from hydra.core.utils import JobReturn
 from hydra.plugins.sweeper import Sweeper
 from hydra.types import HydraContext, TaskFunction
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 
 class GridSweeper(Sweeper):
@@ -48,3 +51,30 @@ class GridSweeper(Sweeper):
         for job in returned:
             _ = job.return_value
         return [returned]
+
+
+class SearchSweeper(Sweeper):
+    """What `hydra/sweeper=optuna` names, with the keys of conf/hydra/sweeper/optuna.yaml."""
+
+    def __init__(self, **settings: Any) -> None:
+        """Take the node's keys as they are."""
+        self.settings = OmegaConf.create(settings)
+
+    def setup(
+        self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig
+    ) -> None:
+        """Hydra's way of handing over what a sweeper needs."""
+        launcher = Plugins.instance().instantiate_launcher(
+            config=config, hydra_context=hydra_context, task_function=task_function
+        )
+        self.loop = (config, hydra_context.config_loader, launcher)
+
+    def sweep(self, arguments: list[str]) -> None:
+        """Search up to the total number of trials, then train what was found.
+
+        Raises:
+            InputError: If something about the search cannot be used.
+        """
+        from optsweep.cli.search import SearchLoop  # noqa: PLC0415
+
+        SearchLoop(self.settings, *self.loop).run(arguments)
