@@ -43,6 +43,6 @@ def build(work: Work, stack: Any, train: Split) -> Engine:
 
     rule = rule_of(work.optimizer.target, work.optimizer.arguments)
     assert rule is not None
-    flat = Split(train.images.flatten(1), train.labels)
+    flat = Split(train.flat, train.labels)
     decay_all = work.optimizer.decay_biases_and_norms
     return CompiledEngine(stack, rule, decay_all, flat, work.batch_size, work.num_threads)
