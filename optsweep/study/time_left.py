@@ -6,23 +6,27 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from optsweep.cli.grids import Cell
+from optsweep.config.schema import MLPConfig
+
+_Kind = tuple[str, int]  # the network, and the batch size
+_OTHER_NETWORK = 20  # of the MLP's time, what LeNet takes
 
 
 class Clock:
-    """Estimates by batch size, for which a pass over the data costs most differently."""
+    """Estimates by network and batch size, on which the cost of a pass depends most."""
 
     def __init__(self) -> None:
         """Start with nothing but guesses."""
-        self._seconds: dict[int, float] = {}  # by batch size, of training alone
-        self._guesses: dict[int, float] = {}  # of the same cells
+        self._seconds: dict[_Kind, float] = {}  # of training alone
+        self._guesses: dict[_Kind, float] = {}  # of the same cells
         self._overhead = 1.0  # seconds that a cell takes beside training
 
     def learn(self, cell: Cell, result: Mapping[str, Any]) -> None:
         """Take a finished cell into account, unless it diverged and so may have ended early."""
         if result["status"] == "completed":
-            size = cell.config.trainer.batch_size
-            self._seconds[size] = self._seconds.get(size, 0.0) + result["seconds"]
-            self._guesses[size] = self._guesses.get(size, 0.0) + guess(cell)
+            kind = _kind(cell)
+            self._seconds[kind] = self._seconds.get(kind, 0.0) + result["seconds"]
+            self._guesses[kind] = self._guesses.get(kind, 0.0) + guess(cell)
 
     def learn_overhead(self, seconds: float, num_cells: int) -> None:
         """Take into account how many seconds beside training some cells took in all."""
@@ -34,9 +38,9 @@ class Clock:
         factor = sum(self._seconds.values()) / sum(self._guesses.values()) if self._guesses else 1
         total = 0.0
         for cell in cells:
-            size = cell.config.trainer.batch_size
-            known = size in self._guesses
-            total += guess(cell) * (self._seconds[size] / self._guesses[size] if known else factor)
+            kind = _kind(cell)
+            known = kind in self._guesses
+            total += guess(cell) * (self._seconds[kind] / self._guesses[kind] if known else factor)
             total += self._overhead
         return total
 
@@ -45,7 +49,13 @@ def guess(cell: Cell) -> float:
     """Seconds of training on about two cores; good for comparing cells."""
     trainer, num_examples = cell.config.trainer, cell.config.dataset.num_train_examples
     passes = cell.config.num_seeds * trainer.epochs * num_examples / 60_000
-    return passes * (0.15 + 0.85 / trainer.batch_size)
+    network = 1 if isinstance(cell.config.model, MLPConfig) else _OTHER_NETWORK
+    return passes * network * (0.15 + 0.85 / trainer.batch_size)
+
+
+def _kind(cell: Cell) -> _Kind:
+    model = cell.config.model
+    return "" if isinstance(model, MLPConfig) else model.target, cell.config.trainer.batch_size
 
 
 def in_words(seconds: float) -> str:

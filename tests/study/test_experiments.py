@@ -1,5 +1,6 @@
 """Every file under conf/experiment: composed, its grid expanded, every cell planned."""
 
+import dataclasses
 import functools
 import os
 import re
@@ -17,6 +18,7 @@ from optsweep.cli import grids
 from optsweep.cli.composition import config_dir, to_config
 from optsweep.cli.overrides import options, rewrite
 from optsweep.config import identity
+from optsweep.config.schema import MLPConfig
 from optsweep.study.content import outline
 from optsweep.study.experiments import QUICK_ROOT, plan_experiment
 from optsweep.training.plan import plan_cell
@@ -49,8 +51,8 @@ def test_every_cell_can_be_trained(experiment):
 
 def test_seeds_are_the_same_everywhere(experiment):
     seeds = {tuple(cell.config.seeds) for cell in experiment.cells.values()}
-    timing = experiment.name == "b1_timing"
-    assert seeds == ({(0,), (1,), (2,)} if timing else {tuple(range(10))})
+    expected = {"b1_timing": {(0,), (1,), (2,)}, "r1_scheduler_lenet": {tuple(range(5))}}
+    assert seeds == expected.get(experiment.name, {tuple(range(10))})
 
 
 def test_what_chooses_a_value_holds_examples_out(experiment):
@@ -76,6 +78,15 @@ def test_the_reports_other_settings():
     for question in outline().questions:
         if question.id in EXPERIMENTS and question.id != "b5_gradients":
             assert {config.trainer.epochs for config in configs(question.id)} == {10}
+
+
+def test_lenet_is_compared_with_the_mlp_alone():
+    configs = [cell.config for cell in planned("r1_scheduler_lenet").cells.values()]
+    mlp, lenet = configs[:10], configs[10:]
+    assert {type(config.model) for config in mlp} == {MLPConfig}
+    assert [dataclasses.replace(config, model=MLPConfig()) for config in lenet] == mlp
+    schedules = [cell.config.scheduler for cell in planned("r1_scheduler").cells.values()]
+    assert [config.scheduler for config in mlp] == schedules
 
 
 def test_questions_share_cells():
