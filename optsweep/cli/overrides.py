@@ -26,7 +26,7 @@ VALUE_KEYS = {
     "momentum": "optimizer.momentum",
     "weight_decay": "optimizer.weight_decay",
 }
-_GROUPS_OF_PATHS = ("model", "optimizer")
+_GROUPS_OF_PATHS = ("dataset", "model", "optimizer")
 _GROUPS_OF_SWEEPS = ("experiment", "search")
 
 
@@ -46,10 +46,10 @@ def rewrite(arguments: list[str], config_dir: Path) -> list[str]:
         group, equals, value = argument.partition("=")
         if equals and group in VALUE_KEYS and re.search(r"\d|inf|nan", value):
             rewritten.append(_to_value(group, value, config_dir))
-        elif equals and group in _GROUPS_OF_PATHS and re.fullmatch(r"[\w,]+(\.[\w,]+)+", value):
-            rewritten += [f"{group}=custom", f"{group}._target_={value}"]
         elif equals and group == "dataset" and value.endswith(".npz"):
             rewritten += ["dataset=npz", f"dataset.path={value}"]
+        elif equals and group in _GROUPS_OF_PATHS and re.fullmatch(r"[\w,]+(\.[\w,]+)+", value):
+            rewritten += [f"{group}=custom", f"{group}._target_={value}"]
         elif equals and group in _GROUPS_OF_SWEEPS:
             rewritten += [argument, "hydra.mode=MULTIRUN"]
         else:

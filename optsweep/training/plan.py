@@ -141,15 +141,21 @@ def _try(engine: Choice, work: Work, initializer: Initializer) -> str:
         work.optimizer.target([torch.zeros(1)], **work.optimizer.arguments)
         return ""
     if isinstance(work.model, MLPConfig):
-        work = replace(work, input_shape=(2,), num_classes=2)
-    cpu = torch.device("cpu")
+        work = replace(work, input_shape=(2,), num_classes=2, device=torch.device("cpu"))
     seeds = range(min(2, work.num_seeds))
     images = torch.linspace(0, 1, 2 * math.prod(work.input_shape)).view(2, *work.input_shape)
-    split = Split(images, torch.arange(2) % work.num_classes)
+    labels = torch.arange(2) % work.num_classes
+    split = Split(images.to(work.device), labels.to(work.device))
+    work = replace(work, dtype=torch.float32, batch_size=2, num_seeds=len(seeds))
     stack = build_stack(
-        work.model, initializer, seeds, work.input_shape, work.num_classes, cpu, torch.float32
+        work.model,
+        initializer,
+        seeds,
+        work.input_shape,
+        work.num_classes,
+        work.device,
+        work.dtype,
     )
-    work = replace(work, device=cpu, dtype=torch.float32, batch_size=2, num_seeds=len(seeds))
     ENGINES["torch"].build(work, stack, split).train_epoch(None, np.zeros(1))
     return stack.note
 

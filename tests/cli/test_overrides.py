@@ -54,6 +54,8 @@ def test_override(given, rewritten):
             "model=torchvision.models.resnet18",
             ["model=custom", "model._target_=torchvision.models.resnet18"],
         ),
+        ("dataset=mypackage.load", ["dataset=custom", "dataset._target_=mypackage.load"]),
+        ("dataset=my.npz", ["dataset=npz", "dataset.path=my.npz"]),
         ("dataset=some/my.npz", ["dataset=npz", "dataset.path=some/my.npz"]),
     ],
 )
