@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import math
 import platform
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -20,6 +19,7 @@ from optsweep.data.tensors import Dataset, load_dataset
 from optsweep.engine import Scores
 from optsweep.engine.choice import ENGINES
 from optsweep.models import build_stack
+from optsweep.runs import mean_accuracy
 from optsweep.training.loop import Epoch, Training, train
 from optsweep.training.plan import Plan
 from optsweep.training.recording import Recorder
@@ -124,11 +124,13 @@ def _result(plan: Plan, training: Training, engine: str) -> dict[str, Any]:
     config = plan.config
     per_seed = [_seed_result(training, index, seed) for index, seed in enumerate(config.seeds)]
     completed = any(seed["status"] == "completed" for seed in per_seed)
+    # Never the test split.
+    judged_by = "val_accuracy" if config.dataset.val_size else "final_train_accuracy"
     return {
         "status": "completed" if completed else "diverged",
         "config_hash": config_hash(config),
         "num_seeds": config.num_seeds,
-        "objective": _objective(per_seed, "val" if config.dataset.val_size else "final_train"),
+        "objective": mean_accuracy(seed[judged_by] for seed in per_seed),
         "seconds": training.epochs[-1].seconds,
         "stopped": dataclasses.asdict(training.stopped) if training.stopped else None,
         "device": _device_name(plan.work.device),
@@ -158,14 +160,6 @@ def _seed_result(training: Training, index: int, seed: int) -> dict[str, Any]:
         "final_train_loss": float(final.loss[index]) if completed else None,
         "final_train_accuracy": float(final.accuracy[index]) if completed else None,
     }
-
-
-def _objective(per_seed: list[dict[str, Any]], split: str) -> float:
-    """Mean accuracy over the seeds, never of the test split; a diverged seed counts as 0."""
-    accuracies = [seed[f"{split}_accuracy"] or 0.0 for seed in per_seed]
-    objective = math.fsum(accuracies) / len(accuracies)
-    assert math.isfinite(objective)
-    return objective
 
 
 def _device_name(device: torch.device) -> str:

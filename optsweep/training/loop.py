@@ -13,6 +13,7 @@ import torch
 from optsweep.config.schema import StoppingConfig
 from optsweep.data.tensors import Dataset, epoch_orders
 from optsweep.engine import Engine, Scores
+from optsweep.runs import mean_accuracy
 from optsweep.training.stopping import NEVER, Stop, find_stop
 
 
@@ -108,7 +109,7 @@ def train(
 def _accuracies(epochs: Sequence[Epoch]) -> list[float]:
     """Mean validation accuracy after every epoch of training, a diverged seed counted as 0."""
     return [
-        float(np.where(epoch.alive, epoch.val.accuracy, 0).mean())
+        mean_accuracy(np.where(epoch.alive, epoch.val.accuracy, np.nan))
         for epoch in epochs[1:]
         if epoch.val is not None
     ]
