@@ -7,8 +7,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from optsweep.config.schema import MLPConfig
 from optsweep.data.tensors import Split
 from optsweep.engine import Scores, Work
+from optsweep.engine.costs import torch_mlp_seconds
 from optsweep.models import Stack
 from optsweep.optim.stacks import StackOptimizer
 
@@ -25,8 +27,7 @@ def supports(work: Work) -> str:
 
 def seconds_per_epoch(work: Work) -> float:
     """What an epoch costs; where no other engine can do the work, any number will do."""
-    del work
-    return 1.0
+    return torch_mlp_seconds(work) if isinstance(work.model, MLPConfig) else 1.0
 
 
 def prepare() -> None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from optsweep.config.schema import MLPConfig
 from optsweep.data.tensors import Split
 from optsweep.engine.compiled.rules import rule_of
+from optsweep.engine.costs import compiled_mlp_seconds
 
 if TYPE_CHECKING:
     from optsweep.engine import Engine, Work
@@ -28,8 +29,8 @@ def supports(work: Work) -> str:
 
 
 def seconds_per_epoch(work: Work) -> float:
-    """Less than any other engine needs."""
-    return 0.0
+    """What an epoch costs, roughly; for work that it supports."""
+    return compiled_mlp_seconds(work)
 
 
 def prepare() -> None:

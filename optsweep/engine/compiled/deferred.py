@@ -50,7 +50,6 @@ from optsweep.engine.compiled.inputs import (
 from optsweep.engine.compiled.jit import compiled, entry
 from optsweep.engine.compiled.layers import Network
 from optsweep.engine.compiled.memory import aligned, copy, vector_width
-from optsweep.engine.compiled.rules import Rule
 from optsweep.engine.compiled.team import BLOCK, SHARES, inputs_of, meet, vectors_of
 from optsweep.engine.compiled.updates import step_of, update_rest
 
@@ -83,17 +82,6 @@ class Deferral(NamedTuple):
     scaled: Any
     of_weights: Any
     of_momentum: Any
-
-
-def most_deferred(rule: Rule) -> int:
-    """The largest batch size whose steps are better deferred: 0 if the rule is not linear.
-
-    An epoch of plain SGD took 0.42 instead of 0.49 s at batch size 8, of momentum 0.63 instead
-    of 0.81 s at 4; at twice these it took longer.
-    """
-    if not rule.is_linear:
-        return 0
-    return 4 if rule.moments[0] else 8
 
 
 def new_deferral(network: Network, dtype: np.dtype) -> Deferral:

@@ -20,7 +20,6 @@ from optsweep.engine.compiled.batches import run_batches
 from optsweep.engine.compiled.deferred import (
     EXAMPLES,
     Deferral,
-    most_deferred,
     new_deferral,
     run_deferred,
 )
@@ -78,8 +77,7 @@ class CompiledEngine:
         )
         # Several threads train one seed only where there are no other seeds to give them to.
         self.team_size = max(1, min(num_threads // len(self.models), SHARES))
-        self.is_deferred = batch_size <= most_deferred(rule)
-        self.takes_singles = batch_size == 1 and rule.moments[1] and not rule.layerwise
+        self.loop = rule.loop(batch_size)
         self.blas = ThreadpoolController()
         # Moments of pixels that are always zero decay into subnormal numbers, which slow a
         # processor down and are far below what a weight can feel.
@@ -132,9 +130,9 @@ class CompiledEngine:
                 model = model._replace(rest=Parameters(*(part.copy() for part in model.rest)))
         data = self._data(self.train, order, self.batch_size)
         steps = self._steps(table)
-        if self.is_deferred:
+        if self.loop == "deferred":
             return run_deferred(data, steps, model, work, deferral)
-        if self.takes_singles:
+        if self.loop == "singles":
             return run_singles(data, steps, model, work, decay)
         return run_batches(data, steps, model, work, True)
 
@@ -159,15 +157,17 @@ class CompiledEngine:
             (alone,) = self._team(1)
             self.own.workplace = (
                 new_workplace(self.network, *alone),
-                new_deferral(self.network, self.dtype) if self.is_deferred else None,
-                new_decay(self.network, self.dtype) if self.takes_singles else None,
+                new_deferral(self.network, self.dtype) if self.loop == "deferred" else None,
+                new_decay(self.network, self.dtype) if self.loop == "singles" else None,
             )
         return self.own.workplace
 
     def _team(self, size: int) -> list[Place]:
         """A team of `size` members, and what they share."""
         width = int(self.network.sizes[1])
-        num_sums = max(CHUNK * width, EXAMPLES * (2 * width + EXAMPLES) if self.is_deferred else 0)
+        num_sums = CHUNK * width
+        if self.loop == "deferred":
+            num_sums = max(num_sums, EXAMPLES * (2 * width + EXAMPLES))
         num_rest = self.models[0].rest.weights.size
         shared = new_shared(self.network, num_sums, num_rest, self.dtype)
         return [Place(member, shared) for member in new_team(size)]

@@ -47,10 +47,19 @@ class Rule:
     l2: float = 0.0
     layerwise: int = 0
 
-    @property
-    def is_linear(self) -> bool:
-        """Whether a step is linear in weights, moments and gradient: SGD in all its forms."""
-        return not (self.moments[1] or self.layerwise)
+    def loop(self, batch_size: int) -> str:
+        """Which loop takes the steps: that of `deferred`, `singles` or `batches`.
+
+        Deferred are rules that are linear in weights, moments and gradient, SGD in all its forms.
+        An epoch of plain SGD took 0.42 instead of 0.49 s at batch size 8, of momentum 0.63 instead
+        of 0.81 s at 4; at twice these it took longer.
+        """
+        has_first, has_second, _ = self.moments
+        if not has_second and not self.layerwise and batch_size <= (4 if has_first else 8):
+            return "deferred"
+        if has_second and not self.layerwise and batch_size == 1:
+            return "singles"
+        return "batches"
 
     def table(self, rates: np.ndarray, steps_before: int) -> np.ndarray:
         """Coefficients (steps, 5) of the steps after `steps_before`, at learning `rates`."""
