@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import difflib
+import inspect
 import math
-from collections.abc import Mapping, Sequence
+import types
+import typing
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 
@@ -55,6 +58,78 @@ def name(key: str, value: Any) -> str:
     if not isinstance(value, str) or not value:
         raise InputError(f"{key}={value}: expected a name")
     return value
+
+
+_WORDS = {bool: "true or false", int: "a whole number", float: "a number", str: "a word"}
+
+
+def parameters_of(function: Callable[..., Any]) -> Mapping[str, inspect.Parameter]:
+    """The parameters of a function or class, with annotations that are types where they can be."""
+    try:
+        return inspect.signature(function, eval_str=True).parameters
+    except (NameError, TypeError):  # of names that only a type checker sees
+        return inspect.signature(function).parameters
+
+
+def check_arguments(
+    place: str, parameters: Mapping[str, inspect.Parameter], given: Mapping[str, Any]
+) -> None:
+    """Refuse a value of another kind than its parameter's annotation or default is of.
+
+    Python would take the word `no` for true, and most classes do not look.
+
+    Args:
+        place: Section of the configuration, for the message.
+        parameters: Of the function that is going to be called.
+        given: Its arguments.
+
+    Raises:
+        InputError: If a value is not of its parameter's kind.
+    """
+    for key, value in given.items():
+        kinds = _kinds(parameters[key]) if key in parameters else set()
+        if kinds and value is not None and not _is_one_of(kinds, value):
+            wanted = " or ".join(_WORDS.get(kind, "a list") for kind in _WORDS if kind in kinds)
+            wanted = " or ".join(filter(None, [wanted, "a list" if list in kinds else ""]))
+            raise InputError(f"{place}.{key}={as_text(value)}: expected {wanted}")
+
+
+def _kinds(parameter: inspect.Parameter) -> set[type]:
+    """What a parameter takes, of bool, int, float, str and list; nothing if that is not known."""
+    annotation, default = parameter.annotation, parameter.default
+    if annotation is parameter.empty:
+        if isinstance(default, (bool, str)):
+            return {type(default)}
+        return {float} if isinstance(default, (int, float)) else set()
+    kinds = set()
+    alternatives = typing.get_args(annotation) if _is_union(annotation) else (annotation,)
+    for each in alternatives:
+        origin = typing.get_origin(each) or each
+        if origin is typing.Literal:
+            kinds |= {type(word) for word in typing.get_args(each)}
+        elif origin in _WORDS:
+            kinds.add(origin)
+        elif isinstance(origin, type) and issubclass(origin, Sequence):
+            kinds.add(list)
+        elif origin is Any or isinstance(origin, (str, typing.TypeVar)):
+            return set()
+    return kinds
+
+
+def _is_union(annotation: Any) -> bool:
+    return typing.get_origin(annotation) in (typing.Union, types.UnionType)
+
+
+def _is_one_of(kinds: set[type], value: Any) -> bool:
+    if isinstance(value, bool):
+        return bool in kinds
+    if isinstance(value, int):
+        return bool({int, float} & kinds)
+    if isinstance(value, float):
+        return float in kinds
+    if isinstance(value, str):
+        return str in kinds
+    return isinstance(value, Sequence) and list in kinds
 
 
 def as_text(value: Any) -> str:

@@ -10,7 +10,7 @@ from typing import Any
 
 from torch import nn
 
-from optsweep.config.checks import InputError
+from optsweep.config.checks import InputError, check_arguments
 from optsweep.config.schema import ModuleConfig
 from optsweep.config.targets import locate
 
@@ -35,6 +35,7 @@ def constructor(
         if setting not in parameters:
             names = ", ".join(parameters) or "none"
             raise InputError(f"model {name} has no setting {setting!r}; it has: {names}")
+    check_arguments("model", parameters, model.settings)
     known = _known_values(input_shape, num_classes)
     arguments = {key: value for key, value in known.items() if key in parameters}
     arguments |= model.settings
@@ -100,16 +101,6 @@ def _parameters(target: Callable[..., Any]) -> dict[str, inspect.Parameter]:
         if inspect.Parameter.VAR_KEYWORD not in kinds:
             break
     return found
-
-
-def _needed(target: Callable[..., Any]) -> list[str]:
-    """Parameters of the target's own that have no default."""
-    return [
-        parameter.name
-        for parameter in inspect.signature(target).parameters.values()
-        if parameter.default is parameter.empty
-        and parameter.kind not in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD)
-    ]
 
 
 def _sources(target: Callable[..., Any]) -> Iterator[Callable[..., Any]]:

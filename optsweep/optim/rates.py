@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 
+from optsweep.config.checks import check_arguments, number, parameters_of
 from optsweep.config.targets import locate
 
 # Parameters that mean "the length of the run" in torch's schedulers and in ours.
@@ -54,6 +55,7 @@ def learning_rates(
     if "base_lr" not in inspect.signature(schedule).parameters:  # CyclicLR has its own
         lr = settings.pop("base_lr", lr)
     _fill_lengths(schedule, settings, num_ticks, ticks_per_epoch)
+    check_arguments("scheduler", parameters_of(schedule), settings)
     if isinstance(schedule, type) and issubclass(schedule, LRScheduler):
         if issubclass(schedule, ReduceLROnPlateau):
             raise ValueError(f"scheduler {target} needs a metric; choose a schedule of time alone")
@@ -75,6 +77,7 @@ def _fill_lengths(
 ) -> None:
     for name in list(settings):
         if name.endswith("_epochs"):
+            number(f"scheduler.{name}", settings[name])
             ticks = round(settings.pop(name) * ticks_per_epoch)
             settings[name.removesuffix("_epochs") + "_steps"] = ticks
     for name in _RUN_LENGTHS:

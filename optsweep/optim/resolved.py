@@ -13,7 +13,7 @@ from typing import Any
 from torch import Tensor
 from torch.optim import Optimizer
 
-from optsweep.config.checks import InputError
+from optsweep.config.checks import InputError, check_arguments, parameters_of
 from optsweep.config.schema import with_first_beta
 from optsweep.config.targets import locate
 from optsweep.optim.stacks import SeedwiseOptimizer, StackOptimizer, is_stackable
@@ -76,6 +76,7 @@ def resolve_optimizer(settings: Mapping[str, Any]) -> ResolvedOptimizer:
     if "momentum" in arguments and "momentum" not in parameters and "betas" in parameters:
         arguments = with_first_beta(arguments, parameters["betas"].default)
     check_settings(target, arguments)
+    check_arguments("optimizer", parameters_of(target), arguments)
     closure = inspect.signature(target.step).parameters.get("closure")
     if closure is not None and closure.default is closure.empty:
         raise ValueError(f"optimizer {target.__name__} needs a closure; choose one without")

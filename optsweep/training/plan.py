@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 
-from optsweep.config.checks import InputError
+from optsweep.config.checks import InputError, check_arguments, parameters_of
 from optsweep.config.schema import Config, MLPConfig
 from optsweep.config.targets import locate
 from optsweep.data.tensors import Split
@@ -110,6 +110,7 @@ def find_initializer(config: Config) -> Initializer:
     unknown = set(settings) - set(inspect.signature(function).parameters)
     if unknown:
         raise InputError(f"init {function.__name__} has no setting '{unknown.pop()}'")
+    check_arguments("init", parameters_of(function), settings)
     return functools.partial(function, **settings)
 
 

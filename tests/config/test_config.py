@@ -312,6 +312,17 @@ UNPLANNABLE = [
     ("optimizer=torch.optim.Adamm", "optimizer._target_=torch.optim.Adamm: there is no such"),
     ("optimizer=os.system", "optimizer._target_=os.system: expected a torch.optim.Opt"),
     ("init._target_=builtins.print", "init._target_=builtins.print: expected a function of opt"),
+    ("init=gaussian init.std=wide", "init.std=wide: expected a number"),
+    ("optimizer=adam optimizer.eps=small", "optimizer.eps=small: expected a number"),
+    ("optimizer=adam ++optimizer.amsgrad=no", "optimizer.amsgrad=no: expected true or false"),
+    ("++optimizer.maximize=no", "optimizer.maximize=no: expected true or false"),
+    ("momentum=0.9 optimizer.nesterov=no", "optimizer.nesterov=no: expected true or false"),
+    ("+optimizer.foreach={a:1}", "optimizer.foreach={'a': 1}: expected true or false"),
+    ("optimizer=lars optimizer.trust_coefficient=x", "trust_coefficient=x: expected a number"),
+    ("scheduler=warmup scheduler.warmup_epochs=x", "warmup_epochs=x: expected a finite number"),
+    ("scheduler=cosine +scheduler.T_max=2.5", "scheduler.T_max=2.5: expected a whole number"),
+    ("scheduler=one_cycle +scheduler.three_phase=1", "three_phase=1: expected true or false"),
+    ("scheduler=one_cycle +scheduler.anneal_strategy=1", "anneal_strategy=1: expected a word"),
     ("init=gaussian init.std=-1", "init.std=-1: expected a number >= 0"),
     ("init=xavier +init.std=1", "init xavier has no setting 'std'"),
     ("scheduler=warmup trainer.epochs=4", "a warm-up of 4 does not fit into a run of 4"),
@@ -324,11 +335,7 @@ UNPLANNABLE = [
     *(
         pytest.param(overrides, ".")
         for overrides in [
-            "init=gaussian init.std=wide",
             "init=gaussian +init.generator=1",
-            "optimizer=adam optimizer.eps=small",
-            "optimizer=lars optimizer.trust_coefficient=x",
-            "scheduler=warmup scheduler.warmup_epochs=x",
             "scheduler=multistep scheduler.milestones=[a]",
             "scheduler=cosine +scheduler.T_max=0",
         ]
