@@ -45,9 +45,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     try:
         given = sys.argv[1:] if arguments is None else list(arguments)
         sys.argv[1:] = rewrite(given, composition.config_dir())
-        _register_plugins(given)
+        for sweeper in (GridSweeper, SearchSweeper):
+            Plugins.instance().register(sweeper)
         if not _INFORMATION.intersection(given):
-            check_command_line(sys.argv[1:])
+            composed = check_command_line(sys.argv[1:])
+            if composed.hydra.launcher._target_.endswith(".ClusterLauncher"):
+                _register_cluster()
         _hydra_main()
     except KeyboardInterrupt:
         print("optsweep: interrupted; the same command continues", file=sys.stderr)
@@ -60,22 +63,19 @@ def main(arguments: Sequence[str] | None = None) -> None:
         exit_with(error)
 
 
-def _register_plugins(arguments: Sequence[str]) -> None:
-    """Tell Hydra of the sweepers and the launcher that are ours.
+def _register_cluster() -> None:
+    """Tell Hydra of the launcher for Slurm, which the command line or a file has chosen.
 
     Raises:
-        InputError: If the launcher for Slurm is wanted and its extra is not installed.
+        InputError: If its extra is not installed.
     """
-    for sweeper in (GridSweeper, SearchSweeper):
-        Plugins.instance().register(sweeper)
-    if "hydra/launcher=submitit_slurm" in arguments:
-        try:
-            from optsweep.cli.slurm import ClusterLauncher  # noqa: PLC0415
-        except ModuleNotFoundError as error:
-            raise InputError(
-                "hydra/launcher=submitit_slurm: it is an extra; pip install 'optsweep[slurm]'"
-            ) from error
-        Plugins.instance().register(ClusterLauncher)
+    try:
+        from optsweep.cli.slurm import ClusterLauncher  # noqa: PLC0415
+    except ModuleNotFoundError as error:
+        raise InputError(
+            "hydra/launcher=submitit_slurm: it is an extra; pip install 'optsweep[slurm]'"
+        ) from error
+    Plugins.instance().register(ClusterLauncher)
 
 
 def run_job(composed: DictConfig) -> float:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import hydra
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, ListConfig, OmegaConf
 
 from optsweep import runs
 from optsweep.cli.overrides import rewrite
@@ -53,7 +53,10 @@ def to_config(composed: DictConfig) -> Config:
     """
     if not isinstance(composed.rerun, bool):
         raise InputError(f"rerun={composed.rerun}: expected true or false")
-    allow_targets(composed.allow_targets)
+    packages = composed.allow_targets
+    if not isinstance(packages, ListConfig) or not all(isinstance(each, str) for each in packages):
+        raise InputError(f"allow_targets={packages}: expected a list such as [mypackage]")
+    allow_targets(packages)
     values: dict[str, Any] = {}
     for key, node in composed.items():
         if key not in identity.CONTROL_KEYS:
@@ -61,7 +64,7 @@ def to_config(composed: DictConfig) -> Config:
                 OmegaConf.to_container(node, resolve=True) if OmegaConf.is_config(node) else node
             )
             values[str(key)] = plain
-    if needs_looking_at(values["dataset"]):
+    if isinstance(values["dataset"], dict) and needs_looking_at(values["dataset"]):
         from optsweep.data.arrays import complete  # noqa: PLC0415 (NumPy, which most starts spare)
 
         values["dataset"] = complete(values["dataset"])
@@ -80,7 +83,7 @@ def check(config: Config, directory: Path, rerun: bool) -> None:
 
 def plan(config: Config) -> Plan:
     """What `plan_cell` gives, made once for each configuration."""
-    key = identity.config_hash(config)
+    key = repr(config)  # threads and folders included, of which a hash knows nothing
     if key not in _plans:
         _plans[key] = _planner()(config)
     return _plans[key]

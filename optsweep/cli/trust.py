@@ -51,8 +51,11 @@ _HARMLESS: dict[str, Any] = {
 }
 
 
-def check_command_line(arguments: Sequence[str]) -> None:
+def check_command_line(arguments: Sequence[str]) -> DictConfig:
     """Compose what a command line asks for, and check it before Hydra acts on it.
+
+    Returns:
+        The whole configuration without what is swept, with its node `hydra`.
 
     Raises:
         InputError: See `check_trust`; or if another primary configuration is asked for.
@@ -83,6 +86,7 @@ def check_command_line(arguments: Sequence[str]) -> None:
             "config", [*kept, f"hydra.searchpath=[{','.join(paths)}]"], return_hydra_config=True
         )
     check_trust(composed, texts)
+    return composed
 
 
 def check_trust(composed: DictConfig, overrides: Sequence[str]) -> None:

@@ -131,8 +131,8 @@ def _optimizer_pieces(config: Config, default: Config) -> list[str]:
     if optimizer["_target_"] != default.optimizer["_target_"]:
         pieces.append("amsgrad" if optimizer.get("amsgrad") else _short(optimizer["_target_"]))
         pieces += [f"lr_{optimizer['lr']:g}"] if "lr" in optimizer else []
-    elif optimizer["lr"] != default.optimizer["lr"]:
-        pieces.append(f"lr_{optimizer['lr']:g}")
+    elif optimizer.get("lr") != default.optimizer["lr"]:
+        pieces.append(f"lr_{optimizer['lr']:g}" if "lr" in optimizer else "lr_default")
     for name, unremarkable in _UNREMARKABLE.items():
         if name in optimizer and optimizer[name] != unremarkable:
             pieces.append(f"{name}_{_value(optimizer[name])}")

@@ -135,6 +135,9 @@ class Config:
             InputError: If a key is unknown or a value cannot be used.
         """
         known_keys("", values, [f.name for f in dataclasses.fields(cls)])
+        for key in ("dataset", "init", "optimizer", "scheduler", "model"):
+            if not isinstance(values.get(key, {}), Mapping):
+                raise InputError(f"{key}={values[key]}: expected _target_ and its settings")
         dataset = dataset_config(values.get("dataset", {}))
         return cls(
             dataset=dataset,

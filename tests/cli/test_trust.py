@@ -109,6 +109,14 @@ def test_the_user_may_allow_a_package(run, tmp_path):
     assert "engine: torch (numba has no rule for these settings of Slow)" in output
 
 
+def test_allowed_packages_are_a_list(run):
+    code, _, errors = run("allow_targets=mine", "trainer.epochs=1")
+    assert (code, errors) == (
+        2,
+        "optsweep: error: allow_targets=mine: expected a list such as [mypackage]\n",
+    )
+
+
 def test_another_primary_configuration_is_refused(run):
     code, _, errors = run("--config-name", "other")
     assert code == 2

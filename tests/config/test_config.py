@@ -256,6 +256,8 @@ BAD_VALUES = [
     ("model.layernorm_position", [0], "layernorm_position=[0]: there is no hidden layer 0"),
     ("model.layernorm_position", [-1], "layernorm_position=[-1]: there is no hidden layer -1"),
     ("model.layernorm_position", [1.5], "layernorm_position=[1.5]: there is no hidden layer 1.5"),
+    ("optimizer", "adam", "optimizer={}: expected _target_ and its settings"),
+    ("dataset", 3, "dataset={}: expected _target_ and its settings"),
     ("model.layernorm_position", "first", "={}: expected hidden layers such as [1,3], or all"),
     ("model.layernorm_placement", "middle", "layernorm_placement={}: expected before or after"),
     ("model.layers", 3, "there is no key model.layers; "),
