@@ -33,6 +33,7 @@ CELLS_FOLDER = "cells"
 REPORT_FOLDER = "report"
 QUICK_FILE = "quick.json"  # tells the report that the folder's runs are cut short
 MACHINE_FILE = "machine.json"
+RESERVED_NAMES = (CELLS_FOLDER, REPORT_FOLDER, QUICK_FOLDER)  # which no sweep may have
 # Of a sweep, in a folder of its name beside the cells.
 SWEEP_FILE = "cells.csv"
 STUDY_FILE = "study.db"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import gc
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -53,6 +54,7 @@ def to_config(composed: DictConfig) -> Config:
     """
     if not isinstance(composed.rerun, bool):
         raise InputError(f"rerun={composed.rerun}: expected true or false")
+    _check_name(composed.name)
     packages = composed.allow_targets
     if not isinstance(packages, ListConfig) or not all(isinstance(each, str) for each in packages):
         raise InputError(f"allow_targets={packages}: expected a list such as [mypackage]")
@@ -69,6 +71,16 @@ def to_config(composed: DictConfig) -> Config:
 
         values["dataset"] = complete(values["dataset"])
     return Config.from_mapping(values)
+
+
+def _check_name(name: Any) -> None:
+    """Refuse what is not a folder of its own in that of the runs, or what a URL would read."""
+    given = isinstance(name, (str, int)) and not isinstance(name, bool)
+    if not given or not re.fullmatch(r"\w[\w.-]*", str(name)) or name in runs.RESERVED_NAMES:
+        raise InputError(
+            f"name={name}: expected a plain folder name of letters, digits, '.', '_' and '-', "
+            f"and none of {', '.join(runs.RESERVED_NAMES)}"
+        )
 
 
 def check(config: Config, directory: Path, rerun: bool) -> None:

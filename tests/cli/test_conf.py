@@ -6,6 +6,7 @@ import pytest
 
 from optsweep.cli.composition import config_dir
 from optsweep.cli.overrides import options
+from optsweep.config.checks import InputError
 from optsweep.data.files import FILES
 from optsweep.training.plan import plan_cell
 
@@ -255,3 +256,20 @@ def test_experiments_of_the_report_can_be_written(slice_config):
         "batch_size=single trainer.epochs=1",
     ):
         plan_cell(slice_config(*overrides.split()))
+
+
+@pytest.mark.parametrize("name", ["grid", "my_sweep-2.b", "'7'", "7", "'größe'"])
+def test_a_sweep_has_a_folder_of_its_own(compose, name):
+    assert compose(f"name={name}")
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("..", "../up", "/tmp/x", "a/b", "''", "null", "[a,b]", "true", ".hidden"),
+        *("cells", "report", "quick", "'a b'", "'a?b'", "'a#b'", "'a%20b'"),
+    ],
+)
+def test_a_name_that_is_no_folder_of_its_own_is_refused(compose, name):
+    with pytest.raises(InputError, match=r"^name=.*: expected a plain folder name"):
+        compose(f"name={name}")
