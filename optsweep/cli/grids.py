@@ -73,16 +73,19 @@ def expand(config: DictConfig) -> list[list[str]]:
         config: The composed configuration of the whole, with its `hydra` node.
 
     Raises:
-        InputError: If a value is a range.
+        InputError: If a value is a range, or a pattern that no option has.
     """
     parameters = [f"{key}={value}" for key, value in (config.hydra.sweeper.params or {}).items()]
     choices: dict[str, list[str]] = {}
-    parser = OverridesParser.create()
+    # The loader tells which options a pattern such as glob(a*) means.
+    parser = OverridesParser.create(GlobalHydra.instance().config_loader())
     for override in parser.parse_overrides([*parameters, *config.hydra.overrides.task]):
         key = override.get_key_element()
         refuse_hydra(key)
         if override.is_discrete_sweep():
             values = [str(value) for value in override.sweep_string_iterator()]
+            if not values:
+                raise InputError(f"{override.input_line}: no option has such a name")
         elif override.is_sweep_override():
             raise InputError(
                 f"{override.input_line}: a range is for a search; add hydra/sweeper=optuna"

@@ -96,6 +96,17 @@ def test_a_grid_trains_every_cell_once(run, tmp_path):
     assert output.count("done before") == 1
 
 
+def test_a_pattern_stands_for_the_options_that_it_fits(run, tmp_path):
+    code, output, errors = run("--multirun", "init=glob(*a*,exclude=x*)", "trainer.epochs=1")
+    assert (code, errors) == (0, "")
+    listed = pd.read_csv(tmp_path / "multirun" / "grid" / "cells.csv")["overrides"]
+    chosen = [word for cell in listed for word in cell.split() if word.startswith("init=")]
+    assert chosen == [f"init={name}" for name in ("default", "gaussian", "kaiming", "orthogonal")]
+    code, output, errors = run("--multirun", "init=glob(q*)", "trainer.epochs=1")
+    assert (code, output) == (2, "")
+    assert errors == f"{REPORTED}init=glob(q*): no option has such a name\n"
+
+
 def test_all_cells_are_validated_before_the_first_one_trains(run, tmp_path):
     code, output, errors = run("--multirun", "batch_size=100,1001", "trainer.epochs=1")
     assert code == 2
