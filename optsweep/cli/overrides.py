@@ -34,13 +34,20 @@ def rewrite(arguments: list[str], config_dir: Path) -> list[str]:
     """Rewrite every `group=number`, `optimizer=dotted.path`, `dataset=file.npz`, `experiment=name`.
 
     Raises:
-        InputError: If an override mixes numbers with a name that is more than a number.
+        InputError: If an override mixes numbers with a name that is more than a number, or more
+            than one experiment or search is asked for.
 
     >>> rewrite(["batch_size=512", "init=gaussian"], Path("conf"))
     ['trainer.batch_size=512', 'init=gaussian']
     >>> rewrite(["experiment=r1_init"], Path("conf"))
     ['experiment=r1_init', 'hydra.mode=MULTIRUN']
     """
+    sweeps = [text for text in arguments if text.partition("=")[0] in _GROUPS_OF_SWEEPS]
+    if len(sweeps) > 1 or any(re.search(r"[,(]", sweep) for sweep in sweeps):
+        raise InputError(
+            f"{' '.join(sweeps)}: a command runs one experiment or search; "
+            "python scripts/reproduce.py --only NAME NAME runs experiments one after the other"
+        )
     rewritten: list[str] = []
     for argument in arguments:
         group, equals, value = argument.partition("=")

@@ -71,3 +71,18 @@ def test_a_name_that_is_more_than_a_number_cannot_stand_among_numbers():
 def test_a_misspelt_name_among_numbers_is_named():
     with pytest.raises(InputError, match=r"batch_size=ful: .* did you mean full"):
         rewrite(["batch_size=ful,512"], config_dir())
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        ["experiment=r1_init,r2_init"],
+        ["experiment=r1_init", "experiment=r2_init"],
+        ["experiment=r1_init", "search=lr"],
+        ["experiment=glob(r*)"],
+        ["search=choice(lr,momentum)"],
+    ],
+)
+def test_a_command_runs_one_sweep(given):
+    with pytest.raises(InputError, match=r"^(experiment|search)=.*: a command runs one exper"):
+        rewrite(given, config_dir())
