@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import difflib
 import re
 import sys
@@ -30,6 +31,21 @@ def exit_with(error: BaseException) -> NoReturn:
     """Print one line on standard error and exit with code 2."""
     print(f"optsweep: error: {one_line(error)}", file=sys.stderr)
     sys.exit(2)
+
+
+class OneLineParser(argparse.ArgumentParser):
+    """A program's arguments, whose mistakes are one line as everywhere."""
+
+    def error(self, message: str) -> NoReturn:
+        """See `argparse.ArgumentParser.error`."""
+        exit_with(InputError(f"{message}; see --help"))
+
+
+def count(text: str) -> int:
+    """An argument that counts something."""
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text}: expected a whole number from 1")
+    return int(text)
 
 
 def one_line(error: BaseException) -> str:

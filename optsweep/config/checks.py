@@ -60,7 +60,13 @@ def name(key: str, value: Any) -> str:
     return value
 
 
-_WORDS = {bool: "true or false", int: "a whole number", float: "a number", str: "a word"}
+_WORDS = {
+    bool: "true or false",
+    int: "a whole number",
+    float: "a number",
+    str: "a word",
+    list: "a list",
+}
 
 
 def parameters_of(function: Callable[..., Any]) -> Mapping[str, inspect.Parameter]:
@@ -89,8 +95,7 @@ def check_arguments(
     for key, value in given.items():
         kinds = _kinds(parameters[key]) if key in parameters else set()
         if kinds and value is not None and not _is_one_of(kinds, value):
-            wanted = " or ".join(_WORDS.get(kind, "a list") for kind in _WORDS if kind in kinds)
-            wanted = " or ".join(filter(None, [wanted, "a list" if list in kinds else ""]))
+            wanted = " or ".join(word for kind, word in _WORDS.items() if kind in kinds)
             raise InputError(f"{place}.{key}={as_text(value)}: expected {wanted}")
 
 
@@ -130,6 +135,11 @@ def _is_one_of(kinds: set[type], value: Any) -> bool:
     if isinstance(value, str):
         return str in kinds
     return isinstance(value, Sequence) and list in kinds
+
+
+def first_line(error: BaseException) -> str:
+    """What an error says, in one line."""
+    return str(error).strip().partition("\n")[0] or type(error).__name__
 
 
 def as_text(value: Any) -> str:

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from optsweep.config.checks import InputError, known_keys
+from optsweep.config.checks import InputError, first_line, known_keys
 from optsweep.config.dataset import IDX, OWN_KEYS, DatasetConfig, needs_looking_at, source_of
 from optsweep.config.targets import locate
 
@@ -162,7 +162,7 @@ def _call(source: Mapping[str, Any], name: Any, root: Any) -> Arrays:
     except InputError:
         raise
     except (OSError, ValueError) as error:
-        text = str(error).partition("\n")[0] or type(error).__name__
+        text = first_line(error)
         raise InputError(f"dataset {name}: {target}: {text}") from error
     return canonical(str(name), given)
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from torch import nn
 
-from optsweep.config.checks import InputError, check_arguments
+from optsweep.config.checks import InputError, check_arguments, first_line
 from optsweep.config.schema import ModuleConfig
 from optsweep.config.targets import locate
 
@@ -78,11 +78,6 @@ def _build(name: str, target: Callable[..., Any], arguments: Mapping[str, Any]) 
         kind = type(network).__name__
         raise InputError(f"model {name} gives a {kind}; expected a torch.nn.Module")
     return network
-
-
-def first_line(error: Exception) -> str:
-    """What an error says, in one line."""
-    return str(error).strip().partition("\n")[0] or type(error).__name__
 
 
 def _parameters(target: Callable[..., Any]) -> dict[str, inspect.Parameter]:

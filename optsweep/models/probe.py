@@ -16,8 +16,7 @@ from torch import Generator, Tensor, nn
 from torch.func import functional_call, vmap
 from torch.nn.parameter import is_lazy
 
-from optsweep.config.checks import InputError
-from optsweep.models.constructor import first_line
+from optsweep.config.checks import InputError, first_line
 
 _NUM_EXAMPLES = 2  # a batch normalization of vectors takes no fewer
 

@@ -8,7 +8,6 @@ import time
 import traceback
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import NoReturn
 
 from rich.console import Console
 from rich.table import Table
@@ -17,9 +16,8 @@ from optsweep import runs
 from optsweep.cli import app
 from optsweep.cli.composition import config_dir
 from optsweep.cli.grids import Cell
-from optsweep.cli.mistakes import MISTAKES, exit_with
+from optsweep.cli.mistakes import MISTAKES, OneLineParser, count, exit_with
 from optsweep.cli.overrides import options
-from optsweep.config.checks import InputError
 from optsweep.study.experiments import (
     QUICK_NUM_SEEDS,
     QUICK_ROOT,
@@ -148,13 +146,13 @@ def _overview(experiments: Sequence[Experiment], clock: Clock) -> Table:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = _Parser(
+    parser = OneLineParser(
         prog="python scripts/reproduce.py",
         description="Train every experiment of the study that is not done yet, then report. "
         "It can be stopped at any time; the same command continues.",
     )
     parser.add_argument("--only", nargs="+", metavar="NAME", help="experiments, of conf/experiment")
-    parser.add_argument("--num-seeds", type=_count, metavar="N", help="seeds of every cell")
+    parser.add_argument("--num-seeds", type=count, metavar="N", help="seeds of every cell")
     parser.add_argument(
         "--quick",
         action="store_true",
@@ -170,14 +168,3 @@ def _parser() -> argparse.ArgumentParser:
         help="further settings of every cell, such as trainer.device=cpu",
     )
     return parser
-
-
-def _count(text: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text}: expected a whole number from 1")
-    return int(text)
-
-
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        exit_with(InputError(f"{message}; see --help"))

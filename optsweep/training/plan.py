@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 
-from optsweep.config.checks import InputError, check_arguments, parameters_of
+from optsweep.config.checks import InputError, check_arguments, first_line, parameters_of
 from optsweep.config.schema import Config, MLPConfig
 from optsweep.config.targets import locate
 from optsweep.data.tensors import Split
@@ -169,5 +169,5 @@ def _blaming(group: str) -> Iterator[None]:
     except InputError:
         raise
     except (ValueError, TypeError, ArithmeticError, AssertionError, RuntimeError) as error:
-        text = str(error).partition("\n")[0] or type(error).__name__
+        text = first_line(error)
         raise InputError(text if text.startswith(group) else f"{group}: {text}") from error

@@ -15,7 +15,7 @@ import tempfile
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import numpy as np
 import yaml
@@ -44,7 +44,7 @@ from benchmark.tasks import (
 )
 from optsweep import runs
 from optsweep.cli.composition import compose
-from optsweep.cli.mistakes import MISTAKES, exit_with
+from optsweep.cli.mistakes import MISTAKES, OneLineParser, count, exit_with
 from optsweep.config.checks import InputError
 from optsweep.config.dataset import DatasetConfig
 from optsweep.config.schema import Config, MLPConfig
@@ -81,7 +81,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     Raises:
         InputError: If a peer that is asked for by name is not installed.
     """
-    parser = _Parser(
+    parser = OneLineParser(
         prog="python scripts/benchmark.py",
         description="Measure seconds per epoch and run of optsweep and of its peers in turn, the "
         "machine's limits, start-up and the study. It can be stopped at any time; the same "
@@ -91,8 +91,8 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     add = parser.add_argument
     add("--only", nargs="*", choices=PARTS, default=[*PARTS], help="nothing: make the report anew")
     for name, kind, default, what in (
-        ("--batch-sizes", _count, BATCH_SIZES, "examples of a step"),
-        ("--seeds", _count, NUM_SEEDS, "networks trained at once"),
+        ("--batch-sizes", count, BATCH_SIZES, "examples of a step"),
+        ("--seeds", count, NUM_SEEDS, "networks trained at once"),
     ):
         told = f"{what}; default: {' '.join(map(str, default))}"
         add(name, nargs="+", type=kind, metavar="N", default=default, help=told)
@@ -100,7 +100,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     others = [peer for peer in PEERS if peer != OURS]
     add("--peers", nargs="+", choices=others, help="default: all that are installed")
     told = "of every measurement, more of those that take a fraction of a second; default:"
-    add("--repeats", type=_count, metavar="N", help=f"{told} {_REPEATS}, with --quick 1")
+    add("--repeats", type=count, metavar="N", help=f"{told} {_REPEATS}, with --quick 1")
     told = f"no more than {QUICK_EXAMPLES} examples or one step: to see that all works"
     add("--quick", action="store_true", help=told)
     add("--fresh", action="store_true", help="forget what was measured before")
@@ -126,17 +126,6 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
 
 def _not_installed(peer: str) -> str:
     return f"{PEERS[peer].title} is not installed; pip install {' '.join(PEERS[peer].missing())}"
-
-
-def _count(text: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text}: expected a whole number from 1")
-    return int(text)
-
-
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        exit_with(InputError(f"{message}; see --help"))
 
 
 def run(wanted: argparse.Namespace) -> int:
