@@ -57,11 +57,9 @@ def repetitions(cells: Sequence[Cell]) -> str:
     if not repeated:
         return ""
     one, other = (cell.overrides.split() for cell in repeated[0])
-    words = (" ".join(word for word in a if word not in b) for a, b in ((one, other), (other, one)))
-    return (
-        f"{len(repeated)} of {len(cells)} cells train the same as others: "
-        f"{' like '.join(word or '(nothing)' for word in words)}"
-    )
+    words = [" ".join(word for word in a if word not in b) for a, b in ((one, other), (other, one))]
+    example = " like ".join(words) if any(words) else f"{' '.join(one)}, given twice"
+    return f"{len(repeated)} of {len(cells)} cells train the same as others: {example}"
 
 
 def _differing(overrides: Sequence[str]) -> set[str]:

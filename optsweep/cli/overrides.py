@@ -136,7 +136,7 @@ def settings_of(argument: str, folders: Sequence[Path]) -> dict[str, str]:
     found = {}
     for key in typed.split(","):
         own = VALUE_KEYS.get(key, key)
-        found[SAME_SETTING.get(own, own)] = key
+        found[SAME_SETTING.get(own, own)] = typed
         if key in _GROUPS_OF_PATHS and "." in value:
             found[f"{key}._target_"] = key
         for name in re.findall(r"\w+", value) if key in (*VALUE_KEYS, *_GROUPS_OF_TARGETS) else ():
