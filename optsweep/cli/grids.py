@@ -15,7 +15,7 @@ from omegaconf import DictConfig
 from optsweep import runs
 from optsweep.cli.cell_loader import CellLoader
 from optsweep.cli.composition import config_dir, to_config
-from optsweep.cli.overrides import rewrite
+from optsweep.cli.overrides import refuse_underflow, rewrite
 from optsweep.cli.trust import check_trust, refuse_hydra
 from optsweep.config import identity
 from optsweep.config.checks import InputError
@@ -76,6 +76,8 @@ def expand(config: DictConfig) -> list[list[str]]:
         InputError: If a value is a range, or a pattern that no option has.
     """
     parameters = [f"{key}={value}" for key, value in (config.hydra.sweeper.params or {}).items()]
+    for text in parameters:
+        refuse_underflow(text)
     choices: dict[str, list[str]] = {}
     # The loader tells which options a pattern such as glob(a*) means.
     parser = OverridesParser.create(GlobalHydra.instance().config_loader())

@@ -50,6 +50,7 @@ def rewrite(arguments: list[str], config_dir: Path) -> list[str]:
         )
     rewritten: list[str] = []
     for argument in arguments:
+        refuse_underflow(argument)
         group, equals, value = argument.partition("=")
         if equals and group in VALUE_KEYS and re.search(r"\d|inf|nan", value):
             rewritten.append(_to_value(group, value, config_dir))
@@ -62,6 +63,17 @@ def rewrite(arguments: list[str], config_dir: Path) -> list[str]:
         else:
             rewritten.append(argument)
     return rewritten
+
+
+def refuse_underflow(text: str) -> None:
+    """Refuse a number that is too small to be told from 0.
+
+    Raises:
+        InputError: If there is one.
+    """
+    for number in re.findall(r"(?<![\w.])(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?(?![\w.])", text):
+        if float(number) == 0 and re.search("[1-9]", re.split("[eE]", number)[0]):
+            raise InputError(f"{text}: {number} is too small a number, and would be taken for 0")
 
 
 def options(group: str, config_dir: Path) -> list[str]:

@@ -11,7 +11,7 @@ import torch
 from torch import Generator, Tensor, nn
 from torch.func import functional_call, vmap
 
-from optsweep.config.checks import InputError
+from optsweep.config.checks import Blaming, InputError
 from optsweep.config.schema import MLPConfig, ModuleConfig
 from optsweep.models.constructor import constructor, name_of
 from optsweep.models.mlp import StackedMLP
@@ -109,6 +109,7 @@ class StackedModule:
         """Stack the networks in `beginnings`, one for each seed; see `build_stack`."""
         networks = [network for network, _ in beginnings]
         findings = probe(name, networks[0], input_shape, num_classes)
+        self._blaming = Blaming(f"model {name}")
         self.num_seeds = len(networks)
         self.num_activations = findings.num_activations
         why_not = ""
@@ -178,7 +179,8 @@ class StackedModule:
     def _call(
         self, parameters: dict[str, Tensor], buffers: dict[str, Tensor], images: Tensor
     ) -> Tensor:
-        return functional_call(self._module, (parameters, buffers), (images,))
+        with self._blaming:
+            return functional_call(self._module, (parameters, buffers), (images,))
 
     @contextmanager
     def _own_randomness(self, index: int) -> Iterator[None]:
