@@ -102,13 +102,16 @@ def _objective(composed: DictConfig) -> float:
     curves = directory / runs.CURVES_FILE
     result = None if composed.rerun else runs.finished(directory, config)
     if result is None:
+        if not composed.rerun and runs.read_result(directory) is not None:
+            console.print(f"done before, but without its weights: {_shown(directory)}")
         curves.unlink(missing_ok=True)
         runs.start(directory, config)
-        record = _train_cell(console, config)
+        record = _train_cell(console, config, directory)
         runs.write(directory, record.history, record.result, record.gradients)
         result = record.result
         console.print(f"results: {_shown(directory)}")
     else:
+        runs.tidy(directory)
         console.print(f"done before: {_shown(directory)} (rerun=true trains it again)")
     if job.mode == RunMode.RUN:
         from optsweep.cli.progress import result_table  # noqa: PLC0415
@@ -122,7 +125,7 @@ def _objective(composed: DictConfig) -> float:
     return result["objective"]
 
 
-def _train_cell(console: Console, config: Config) -> Record:
+def _train_cell(console: Console, config: Config, directory: Path) -> Record:
     from optsweep.cli.progress import EpochDisplay  # noqa: PLC0415
     from optsweep.training.cell import train_cell  # noqa: PLC0415
 
@@ -134,7 +137,7 @@ def _train_cell(console: Console, config: Config) -> Record:
     about += f", {plan.note}" if plan.note else ""
     console.print(f"{identity.label(config)}: {about}")
     with EpochDisplay(console, config.trainer.epochs) as display:
-        return train_cell(plan, display)
+        return train_cell(plan, display, directory, console.print)
 
 
 def _shown(path: Path) -> Path:

@@ -19,8 +19,8 @@ class SeedwiseOptimizer:
         self._stacks = list(parameters)
         stacks = (stack.detach() for stack in self._stacks)
         self._seeds = [[nn.Parameter(p) for p in seed] for seed in zip(*stacks, strict=True)]
-        self._optimizers = [factory(list(seed)) for seed in self._seeds]
-        self.param_groups = [group for each in self._optimizers for group in each.param_groups]
+        self.optimizers = [factory(list(seed)) for seed in self._seeds]
+        self.param_groups = [group for each in self.optimizers for group in each.param_groups]
 
     def zero_grad(self) -> None:
         """Zero the stacks' gradients in place."""
@@ -34,7 +34,7 @@ class SeedwiseOptimizer:
             gradients = [None] * len(seeds) if stack.grad is None else stack.grad.unbind()
             for parameter, gradient in zip(seeds, gradients, strict=True):
                 parameter.grad = gradient  # a view: nothing is copied
-        for optimizer in self._optimizers:
+        for optimizer in self.optimizers:
             optimizer.step()
 
 
