@@ -13,6 +13,7 @@ from collections.abc import Sequence
 
 from hydra.core.utils import JobReturn
 from hydra_plugins.hydra_submitit_launcher.submitit_launcher import SlurmLauncher
+from omegaconf import OmegaConf
 from submitit import SlurmJob
 from submitit.core.utils import UncompletedJobError
 from submitit.slurm.slurm import SlurmInfoWatcher
@@ -60,13 +61,16 @@ class ClusterLauncher(SlurmLauncher):
     ) -> Sequence[JobReturn]:
         """Run cells as the jobs of one array and wait for them.
 
+        They write checkpoints, unless the user says otherwise, from which a cell goes on that is
+        queued again because its time was up.
+
         Raises:
             InputError: If one ended without a result; not before all have ended.
         """
         watcher = QueueWatcher(delay_s=_SECONDS_BETWEEN_LOOKS)
         SlurmJob.watcher = watcher
         try:
-            return super().launch(job_overrides, initial_job_idx)
+            return super().launch(self._with_checkpoints(job_overrides), initial_job_idx)
         except UncompletedJobError as error:
             while not watcher.all_done():
                 time.sleep(1)
@@ -75,3 +79,11 @@ class ClusterLauncher(SlurmLauncher):
                 "a job was cancelled, lost or failed before its cell was trained; the jobs' logs "
                 f"are in {folder}, and the same command continues"
             ) from error
+
+    def _with_checkpoints(self, job_overrides: Sequence[Sequence[str]]) -> list[list[str]]:
+        assert self.config is not None
+        key = "trainer.checkpoint"
+        if OmegaConf.select(self.config, key):
+            return [[*overrides] for overrides in job_overrides]
+        # The last of a command line wins: here what the cell itself says.
+        return [[f"{key}=true", *overrides] for overrides in job_overrides]

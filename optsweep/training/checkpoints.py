@@ -7,6 +7,7 @@ tensors alone, and neither an optimizer's nested state nor a history.
 
 from __future__ import annotations
 
+import functools
 import io
 import time
 import zipfile
@@ -27,6 +28,7 @@ from optsweep.config.schema import Config
 from optsweep.engine import Engine, Scores, Work
 from optsweep.models import Stack, build_stack
 from optsweep.models.seeding import Initializer
+from optsweep.optim.states import is_restorable
 from optsweep.training.loop import Epoch, Start
 from optsweep.training.recording import Recorder
 
@@ -52,7 +54,7 @@ class Snapshot:
         rng_states: See `Stack`.
         engine: Name of the engine that trained it.
         optimizer: Dotted path of the optimizer's class.
-        state: What the engine gave of it; see `Engine.state`.
+        state: What the engine gave of it, see `Engine.state`; None if it cannot be kept.
     """
 
     cell: str
@@ -116,6 +118,7 @@ class Checkpoints:
             tell: Called with a line of what a user should know.
         """
         self._directory = directory
+        self._plan = plan
         self._config = plan.config
         self._cell = config_hash(plan.config)
         self._optimizer = _name_of(plan.work.optimizer.target)
@@ -126,6 +129,12 @@ class Checkpoints:
         self._epochs: list[Epoch] = []
         self._age = 0
         self._due = 0.0
+
+    @functools.cached_property
+    def _keeps_state(self) -> bool:
+        """Whether the optimizer can go on from a file; asked only if there is going to be one."""
+        build = self._plan.work.optimizer.build
+        return self._engine.name != "torch" or is_restorable(build)
 
     def begin(self) -> Start:
         """Put the stack where the cell was killed or is to begin.
@@ -140,6 +149,9 @@ class Checkpoints:
                     return self._continue(*read(path))
                 except InputError as error:
                     self._tell(f"begins anew: {error}")
+            if self._config.trainer.checkpoint and not self._keeps_state:
+                name = self._plan.work.optimizer.target.__name__
+                self._tell(f"no checkpoints: the state of optimizer {name} cannot be kept")
         if self._config.start_from is not None:
             return self._fork(read_origin(self._config))
         return Start()
@@ -163,7 +175,7 @@ class Checkpoints:
 
     def _is_due(self, epoch: int) -> bool:
         every = self._config.trainer.checkpoint
-        if not every or epoch in (0, self._config.trainer.epochs):
+        if not every or epoch in (0, self._config.trainer.epochs) or not self._keeps_state:
             return False
         return time.perf_counter() >= self._due if every is True else epoch % every == 0
 
@@ -195,7 +207,7 @@ class Checkpoints:
             rng_states=self._stack.rng_states,
             engine=self._engine.name,
             optimizer=self._optimizer,
-            state=self._engine.state(),
+            state=self._engine.state() if self._keeps_state else None,
         )
 
     def _continue(self, snapshot: Snapshot, progress: Mapping[str, Any]) -> Start:
@@ -230,7 +242,8 @@ class Checkpoints:
         assert self._config.start_from is not None
         _put(snapshot, self._stack)
         alike = (snapshot.engine, snapshot.optimizer) == (self._engine.name, self._optimizer)
-        taken = alike and self._engine.restore(snapshot.state)
+        known = alike and snapshot.state is not None
+        taken = known and self._engine.restore(snapshot.state)
         self._tell(
             f"begins with epoch {snapshot.epoch} of {self._config.start_from.path}; its optimizer "
             + ("goes on" if taken else "begins anew")

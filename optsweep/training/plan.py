@@ -23,7 +23,6 @@ from optsweep.models import build_stack
 from optsweep.models.seeding import Initializer
 from optsweep.optim.rates import learning_rates
 from optsweep.optim.resolved import ResolvedOptimizer, resolve_optimizer, spare_compiler
-from optsweep.optim.states import is_restorable
 from optsweep.training.checkpoints import check_origin
 
 _DTYPES = {"float32": torch.float32, "float64": torch.float64}
@@ -76,11 +75,6 @@ def plan_cell(config: Config) -> Plan:
         note = _try(engine, work, initializer)
     if config.start_from is not None:
         check_origin(config, work, initializer)
-    if config.trainer.checkpoint and engine.name == "torch" and not is_restorable(optimizer.build):
-        raise InputError(
-            f"trainer.checkpoint={config.trainer.checkpoint}: the state of optimizer "
-            f"{optimizer.target.__name__} cannot be kept in a file; leave it off"
-        )
     messages = tuple(str(warning.message) for warning in caught)
     return Plan(config, work, initializer, engine, note, rates, messages)
 

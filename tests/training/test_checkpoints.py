@@ -349,11 +349,17 @@ def test_a_full_disk_does_not_end_a_training(cell, tmp_path, monkeypatch):
     assert told[0].endswith("cannot be written (No space left on device); training goes on without")
 
 
-def test_an_optimizer_that_hides_its_state_is_refused(cell):
-    hides = cell(TORCH, f"optimizer={__name__}.Forgetful", "optimizer.lr=0.01")
-    plan_cell(hides)
-    with pytest.raises(InputError, match=r"trainer.checkpoint=1: the state of optimizer Forgetful"):
-        plan_cell(often(hides))
+def test_an_optimizer_that_hides_its_state_has_no_checkpoints(cell, tmp_path):
+    given = (TORCH, f"optimizer={__name__}.Forgetful", "optimizer.lr=1e-5")
+    hides = cell(*given, "trainer.keep_weights=[2]", "trainer.checkpoint=1")
+    told = []
+    with pytest.raises(Killed):
+        train(hides, tmp_path / "origin", 3, told.append)
+    assert told == ["no checkpoints: the state of optimizer Forgetful cannot be kept"]
+    assert not (tmp_path / "origin" / runs.CHECKPOINT_FILE).exists()
+    fork = cell(*given, f"start_from={tmp_path / 'origin'}@2")
+    train(fork, tmp_path / "fork", tell=told.append)
+    assert told[-1].endswith("its optimizer begins anew")
 
 
 @pytest.mark.parametrize("option", ["sgd", "adam", "nadam", "radam", "rmsprop", "lars", "lamb"])
