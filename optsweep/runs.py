@@ -30,6 +30,7 @@ GRADIENTS_FILE = "gradients.csv"
 RESULT_FILE = "result.json"
 CURVES_FILE = "curves.png"
 CHECKPOINT_FILE = "checkpoint.pt"  # while it trains: what it goes on from if it is killed
+COMPOSED_FOLDER = ".hydra"  # what Hydra composed, and from what
 WEIGHTS_FOLDER = "weights"  # epoch_<N>.pt for every epoch after which they are kept
 # Of all runs together.
 RUNS_FOLDER = "multirun"
@@ -68,6 +69,7 @@ HISTORY_COLUMNS = (
     "seconds",
 )
 GRADIENT_COLUMNS = ("seed", "epoch", "quantity", "parameter", "value")
+_NOTHING: Mapping[str, str] = {}
 
 
 def read_result(directory: Path) -> dict[str, Any] | None:
@@ -170,12 +172,21 @@ def find_origin(text: str) -> Origin:
     return Origin(path, cell, int(epoch) if epoch else kept[-1])
 
 
-def start(directory: Path, config: Config) -> None:
-    """Make the directory and say what will be trained in it."""
+def start(directory: Path, config: Config, composed: Mapping[str, str] = _NOTHING) -> None:
+    """Make the directory and say what will be trained in it.
+
+    Args:
+        directory: Of the cell.
+        config: Of the cell.
+        composed: Texts that tell what it was composed from, by name of a file.
+    """
     directory.mkdir(parents=True, exist_ok=True)
     remove_partials(directory)
     text = yaml.safe_dump(config.to_mapping(), sort_keys=False)
     write_atomically(directory / CONFIG_FILE, text)
+    for name, content in composed.items():
+        (directory / COMPOSED_FOLDER).mkdir(exist_ok=True)
+        (directory / COMPOSED_FOLDER / name).write_text(content, encoding="utf-8")
 
 
 def write(

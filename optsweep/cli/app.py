@@ -6,13 +6,13 @@ import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.plugins import Plugins
 from hydra.types import RunMode
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from optsweep import runs
 from optsweep.cli import composition
@@ -105,7 +105,7 @@ def _objective(composed: DictConfig) -> float:
         if not composed.rerun and runs.read_result(directory) is not None:
             console.print(f"done before, but without its weights: {_shown(directory)}")
         curves.unlink(missing_ok=True)
-        runs.start(directory, config)
+        runs.start(directory, config, _composed_texts(composed))
         record = _train_cell(console, config, directory)
         runs.write(directory, record.history, record.result, record.gradients)
         result = record.result
@@ -123,6 +123,17 @@ def _objective(composed: DictConfig) -> float:
             draw_curves(directory, curves)
         console.print(f"curves: {_shown(curves)}")
     return result["objective"]
+
+
+def _composed_texts(composed: DictConfig) -> dict[str, str]:
+    """What Hydra keeps of a job by itself, but of those alone that train something."""
+    whole: Any = HydraConfig.instance().cfg
+    parts = {
+        "config.yaml": composed,
+        "hydra.yaml": whole,
+        "overrides.yaml": OmegaConf.select(whole, "hydra.overrides.task"),
+    }
+    return {name: OmegaConf.to_yaml(part) for name, part in parts.items()}
 
 
 def _train_cell(console: Console, config: Config, directory: Path) -> Record:
