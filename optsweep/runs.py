@@ -175,6 +175,8 @@ def find_origin(text: str) -> Origin:
 def start(directory: Path, config: Config, composed: Mapping[str, str] = _NOTHING) -> None:
     """Make the directory and say what will be trained in it.
 
+    The record of an earlier training stays whole until `write` puts another in its place.
+
     Args:
         directory: Of the cell.
         config: Of the cell.
@@ -182,6 +184,11 @@ def start(directory: Path, config: Config, composed: Mapping[str, str] = _NOTHIN
     """
     directory.mkdir(parents=True, exist_ok=True)
     remove_partials(directory)
+    if not (directory / RESULT_FILE).exists():
+        _describe(directory, config, composed)
+
+
+def _describe(directory: Path, config: Config, composed: Mapping[str, str]) -> None:
     text = yaml.safe_dump(config.to_mapping(), sort_keys=False)
     write_atomically(directory / CONFIG_FILE, text)
     for name, content in composed.items():
@@ -194,12 +201,26 @@ def write(
     history: Iterable[Mapping[str, Any]],
     result: Mapping[str, Any],
     gradients: Sequence[Mapping[str, Any]] = (),
+    config: Config | None = None,
+    composed: Mapping[str, str] = _NOTHING,
 ) -> None:
     """Keep a finished cell: its history, its gradients if there are any, then its result.
 
-    What it would have gone on from is not needed any more.
+    What an earlier training has left is replaced or removed, and so is the checkpoint.
+
+    Args:
+        directory: Of the cell, which was started.
+        history: Rows of `HISTORY_COLUMNS`.
+        result: The result.
+        gradients: Rows of `GRADIENT_COLUMNS`.
+        config: Of the cell; None: as it was started.
+        composed: See `start`.
     """
-    (directory / RESULT_FILE).unlink(missing_ok=True)  # of an earlier training of the cell
+    is_replaced = (directory / RESULT_FILE).exists()
+    for name in (RESULT_FILE, GRADIENTS_FILE, CURVES_FILE):
+        (directory / name).unlink(missing_ok=True)
+    if is_replaced and config is not None:
+        _describe(directory, config, composed)
     write_atomically(directory / HISTORY_FILE, to_csv(HISTORY_COLUMNS, history))
     if gradients:
         write_atomically(directory / GRADIENTS_FILE, to_csv(GRADIENT_COLUMNS, gradients))

@@ -104,10 +104,11 @@ def _objective(composed: DictConfig) -> float:
     if result is None:
         if not composed.rerun and runs.read_result(directory) is not None:
             console.print(f"done before, but without its weights: {_shown(directory)}")
-        curves.unlink(missing_ok=True)
-        runs.start(directory, config, _composed_texts(composed))
+        texts = _composed_texts(composed)
+        runs.start(directory, config, texts)
         record = _train_cell(console, config, directory)
-        runs.write(directory, record.history, record.result, record.gradients)
+        history, gradients = record.history, record.gradients
+        runs.write(directory, history, record.result, gradients, config, texts)
         result = record.result
         console.print(f"results: {_shown(directory)}")
     else:

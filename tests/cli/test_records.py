@@ -43,3 +43,24 @@ def test_what_hydra_composed_is_kept_of_the_training(run, tmp_path):
     assert "- optimizer.lr=0.2\n" in (composed / "overrides.yaml").read_text()
     assert "  lr: 0.2\n" in (composed / "config.yaml").read_text()
     assert "output_dir: " in (composed / "hydra.yaml").read_text()
+
+
+def test_rerun_replaces_a_record_as_a_whole(start, run, tmp_path):
+    """In a directory that is used for one cell after another, as hydra.run.dir can be."""
+    where = ("hydra.run.dir=mine", "trainer.epochs=400", "batch_size=10")
+    directory = tmp_path / "mine"
+    assert run("hydra.run.dir=mine", "trainer.epochs=1", "record.gradients=true")[0] == 0
+    names = (runs.CONFIG_FILE, runs.HISTORY_FILE, runs.GRADIENTS_FILE, runs.RESULT_FILE)
+    before = [(directory / name).read_bytes() for name in names]
+    process = start(*where, "rerun=true")
+    while not process.stdout.readline().startswith("epoch 3/400"):
+        assert process.poll() is None
+    process.kill()
+    process.communicate()
+    assert [(directory / name).read_bytes() for name in names] == before
+
+    assert run("hydra.run.dir=mine", "trainer.epochs=2", "rerun=true")[0] == 0
+    assert runs.read_config(directory).trainer.epochs == 2
+    assert runs.last_epoch(runs.read_result(directory)) == 2
+    assert not (directory / runs.GRADIENTS_FILE).exists()
+    assert "trainer.epochs=2" in (directory / runs.COMPOSED_FOLDER / "overrides.yaml").read_text()
