@@ -7,14 +7,14 @@ import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.plugins import Plugins
 from hydra.main import get_args_parser
 from hydra.types import RunMode
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from optsweep import runs
 from optsweep.cli import composition
@@ -142,13 +142,17 @@ def _objective(composed: DictConfig) -> float:
     result = None if composed.rerun else runs.finished(directory, config)
     if result is None:
         with logged(directory / runs.LOG_FILE):
-            curves.unlink(missing_ok=True)
-            runs.start(directory, config)
-            record = _train_cell(console, config)
-            runs.write(directory, record.history, record.result, record.gradients)
+            if not composed.rerun and runs.read_result(directory) is not None:
+                console.print(f"done before, but without its weights: {_shown(directory)}")
+            texts = _composed_texts(composed)
+            runs.start(directory, config, texts)
+            record = _train_cell(console, config, directory)
+            history, gradients = record.history, record.gradients
+            runs.write(directory, history, record.result, gradients, config, texts)
             result = record.result
             console.print(f"results: {_shown(directory)}")
     else:
+        runs.tidy(directory)
         console.print(f"done before: {_shown(directory)} (rerun=true trains it again)")
     if job.mode == RunMode.RUN:
         from optsweep.cli.progress import result_table  # noqa: PLC0415
@@ -162,7 +166,18 @@ def _objective(composed: DictConfig) -> float:
     return result["objective"]
 
 
-def _train_cell(console: Console, config: Config) -> Record:
+def _composed_texts(composed: DictConfig) -> dict[str, str]:
+    """What Hydra keeps of a job by itself, but of those alone that train something."""
+    whole: Any = HydraConfig.instance().cfg
+    parts = {
+        "config.yaml": composed,
+        "hydra.yaml": whole,
+        "overrides.yaml": OmegaConf.select(whole, "hydra.overrides.task"),
+    }
+    return {name: OmegaConf.to_yaml(part) for name, part in parts.items()}
+
+
+def _train_cell(console: Console, config: Config, directory: Path) -> Record:
     from optsweep.cli.progress import EpochDisplay  # noqa: PLC0415
     from optsweep.training.cell import train_cell  # noqa: PLC0415
 
@@ -174,7 +189,7 @@ def _train_cell(console: Console, config: Config) -> Record:
     about += f", {plan.note}" if plan.note else ""
     console.print(f"{identity.label(config)}: {about}")
     with EpochDisplay(console, config.trainer.epochs) as display:
-        return train_cell(plan, display)
+        return train_cell(plan, display, directory, console.print)
 
 
 def _shown(path: Path) -> Path:
