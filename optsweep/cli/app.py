@@ -18,10 +18,12 @@ from optsweep import runs
 from optsweep.cli import composition
 from optsweep.cli.mistakes import MISTAKES, exit_with, is_mistake
 from optsweep.cli.overrides import rewrite
+from optsweep.cli.pruning import PrunedError, reported
 from optsweep.cli.sweepers import GridSweeper, SearchSweeper
 from optsweep.cli.trust import PARTS, check_command_line
 from optsweep.config import identity
 from optsweep.config.checks import InputError
+from optsweep.liveness import STALE_SECONDS, alone_in
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -86,6 +88,9 @@ def run_job(composed: DictConfig) -> float:
     """
     try:
         return _objective(composed)
+    except PrunedError as pruned:
+        print(pruned)
+        return pruned.objective
     except MISTAKES as error:
         if HydraConfig.get().mode == RunMode.MULTIRUN:
             raise  # Hydra tells which job it was
@@ -102,12 +107,17 @@ def _objective(composed: DictConfig) -> float:
     curves = directory / runs.CURVES_FILE
     result = None if composed.rerun else runs.finished(directory, config)
     if result is None:
-        curves.unlink(missing_ok=True)
-        runs.start(directory, config)
-        record = _train_cell(console, config)
-        runs.write(directory, record.history, record.result, record.gradients)
-        result = record.result
-        console.print(f"results: {_shown(directory)}")
+        with alone_in(directory, console.print, job.sweeper.get("stale_seconds") or STALE_SECONDS):
+            result = None if composed.rerun else runs.finished(directory, config)
+            if result is None:
+                curves.unlink(missing_ok=True)
+                runs.start(directory, config)
+                record = _train_cell(console, composed, config)
+                # Taken for dead by another process, it may have been made up for by now.
+                if composed.rerun or runs.finished(directory, config) is None:
+                    runs.write(directory, record.history, record.result, record.gradients)
+                result = record.result
+                console.print(f"results: {_shown(directory)}")
     else:
         console.print(f"done before: {_shown(directory)} (rerun=true trains it again)")
     if job.mode == RunMode.RUN:
@@ -122,7 +132,7 @@ def _objective(composed: DictConfig) -> float:
     return result["objective"]
 
 
-def _train_cell(console: Console, config: Config) -> Record:
+def _train_cell(console: Console, composed: DictConfig, config: Config) -> Record:
     from optsweep.cli.progress import EpochDisplay  # noqa: PLC0415
     from optsweep.training.cell import train_cell  # noqa: PLC0415
 
@@ -134,7 +144,7 @@ def _train_cell(console: Console, config: Config) -> Record:
     about += f", {plan.note}" if plan.note else ""
     console.print(f"{identity.label(config)}: {about}")
     with EpochDisplay(console, config.trainer.epochs) as display:
-        return train_cell(plan, display)
+        return train_cell(plan, reported(composed, display))
 
 
 def _shown(path: Path) -> Path:

@@ -12,6 +12,7 @@ from typing import Any, cast
 from hydra.core.config_loader import ConfigLoader
 from hydra.core.plugins import Plugins
 from hydra.core.utils import JobReturn
+from hydra.plugins.launcher import Launcher
 from hydra.plugins.sweeper import Sweeper
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf
@@ -32,13 +33,7 @@ class GridSweeper(Sweeper):
         self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig
     ) -> None:
         """Hydra's way of handing over what a sweeper needs."""
-        from optsweep.cli.cell_loader import CellLoader  # noqa: PLC0415
-
-        loader = cast(ConfigLoader, CellLoader(hydra_context.config_loader))
-        hydra_context = dataclasses.replace(hydra_context, config_loader=loader)
-        launcher = Plugins.instance().instantiate_launcher(
-            config=config, hydra_context=hydra_context, task_function=task_function
-        )
+        _, launcher = _loader_and_launcher(hydra_context, task_function, config)
         self.grid = (config, launcher)
 
     def sweep(self, arguments: list[str]) -> Sequence[Sequence[JobReturn]]:
@@ -64,10 +59,7 @@ class SearchSweeper(Sweeper):
         self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig
     ) -> None:
         """Hydra's way of handing over what a sweeper needs."""
-        launcher = Plugins.instance().instantiate_launcher(
-            config=config, hydra_context=hydra_context, task_function=task_function
-        )
-        self.loop = (config, hydra_context.config_loader, launcher)
+        self.loop = (config, *_loader_and_launcher(hydra_context, task_function, config))
 
     def sweep(self, arguments: list[str]) -> None:
         """Search up to the total number of trials, then train what was found.
@@ -78,3 +70,17 @@ class SearchSweeper(Sweeper):
         from optsweep.cli.search import SearchLoop  # noqa: PLC0415
 
         SearchLoop(self.settings, *self.loop).run(arguments)
+
+
+def _loader_and_launcher(
+    hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig
+) -> tuple[ConfigLoader, Launcher]:
+    """What composes cells, Hydra's part sparingly, and what trains them."""
+    from optsweep.cli.cell_loader import CellLoader  # noqa: PLC0415
+
+    loader = cast(ConfigLoader, CellLoader(hydra_context.config_loader))
+    hydra_context = dataclasses.replace(hydra_context, config_loader=loader)
+    launcher = Plugins.instance().instantiate_launcher(
+        config=config, hydra_context=hydra_context, task_function=task_function
+    )
+    return loader, launcher
