@@ -19,6 +19,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.utils import JobReturn
 from hydra.errors import HydraException
 from hydra.plugins.launcher import Launcher
+from joblib.externals.loky import get_reusable_executor
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 from optuna.exceptions import UpdateFinishedTrialError
@@ -318,11 +319,16 @@ def side_by_side(work: Callable[[], None], num_threads: int, stop: Callable[[], 
     for _ in range(num_threads):  # they do not keep an interrupted program from ending
         threading.Thread(target=to_its_end, daemon=True).start()
     failed = None
-    for _ in range(num_threads):
-        error = ends.get()
-        if error is not None:
-            stop()
-            failed = failed or error
+    try:
+        for _ in range(num_threads):
+            error = ends.get()
+            if error is not None:
+                stop()
+                failed = failed or error
+    except KeyboardInterrupt:  # or else joblib's processes would go on to the end of their cells
+        stop()
+        get_reusable_executor(max_workers=1, reuse=False, kill_workers=True).shutdown()
+        raise
     if failed is not None:
         raise failed
 

@@ -70,7 +70,7 @@ def test_one_rule_ends_cells_early():
 @pytest.mark.parametrize(
     ("sampler", "message"),
     [
-        ({"n_startup_trials": "ten"}, "sampler.n_startup_trials=ten: expected a number"),
+        ({"n_startup_trials": "ten"}, "sampler.n_startup_trials=ten: expected a whole"),
         ({"multivariate": "no"}, "sampler.multivariate=no: expected true or false"),
         ({"seed": -1}, "sampler.seed=-1: expected a whole number"),
         ({"foo": 1}, "unexpected keyword argument 'foo'"),
