@@ -85,7 +85,7 @@ class SearchLoop:
         self.num_launched = 0
         self._composing = threading.Lock()  # of cells, which Hydra does for one thread at a time
 
-    def run(self, arguments: list[str]) -> None:
+    def run(self) -> None:
         """Search up to the total number of trials, then train what was found.
 
         Raises:
@@ -97,7 +97,7 @@ class SearchLoop:
         self.num_jobs = num_jobs(settings, self.config.hydra.launcher)
         self.url = storage_url(settings.storage, self.folder)
         variants = list(settings.variants or [""])
-        spaces = [read_space(settings, [*rewritten(variant), *arguments]) for variant in variants]
+        spaces = [read_space(self.config, rewritten(variant)) for variant in variants]
         for space in spaces:
             self._check(space)
         studies = []
@@ -339,8 +339,16 @@ def say(line: str) -> None:
 
 
 def as_overrides(chosen: Mapping[str, Any]) -> list[str]:
-    """Chosen values as a command line has them."""
-    return [f"{key}={text_of(value)}" for key, value in chosen.items()]
+    """Chosen values as a command line has them.
+
+    >>> as_overrides({"optimizer.nesterov": True, "init,seed": "init=xavier seed=1"})
+    ['optimizer.nesterov=true', 'init=xavier', 'seed=1']
+    """
+    return [
+        text
+        for key, value in chosen.items()
+        for text in (value.split() if "," in key else [f"{key}={text_of(value)}"])
+    ]
 
 
 def rewritten(overrides: str) -> list[str]:

@@ -31,6 +31,7 @@ _KEYS = (
     "n_jobs",
     "storage",
     "params",
+    "pairs",
     "conditions",
     "variants",
     "baselines",
@@ -76,6 +77,12 @@ def check_settings(settings: DictConfig, given: Mapping[str, Any]) -> None:
     for key in ("params", "conditions"):
         if settings[key] is not None and not isinstance(settings[key], DictConfig):
             raise InputError(f"hydra.sweeper.{key}={settings[key]}: expected keys and their values")
+    for key, value in (settings.params or {}).items():
+        if "," not in str(key) and not isinstance(value, (str, int, float)):
+            raise InputError(
+                f"hydra.sweeper.params.{key}={as_text(value)}: expected a range or a list as on a "
+                "command line, such as choice(a,b)"
+            )
     for key in ("variants", "baselines"):
         _check_texts(f"hydra.sweeper.{key}", settings[key])
     if settings.pruner is not None and given.get("hydra.sweeper.stop_margin") is not None:

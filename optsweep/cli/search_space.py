@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from hydra.core.global_hydra import GlobalHydra
@@ -18,9 +18,9 @@ from hydra.core.override_parser.types import (
 from omegaconf import DictConfig, ListConfig
 from optuna.distributions import BaseDistribution, CategoricalDistribution
 
-from optsweep.cli import composition
-from optsweep.cli.overrides import VALUE_KEYS, rewrite
-from optsweep.cli.trust import refuse_hydra
+from optsweep.cli.composition import refuse_hydra
+from optsweep.cli.grids import pairs, sweep_overrides
+from optsweep.cli.overrides import VALUE_KEYS
 from optsweep.config.checks import InputError, as_text, first_line
 from optsweep.search.space import Space
 
@@ -44,63 +44,46 @@ _SHARED = (
 _PLAIN = (str, int, float)
 
 
-def read_space(settings: DictConfig, overrides: Sequence[str]) -> Space:
+def read_space(config: DictConfig, variant: Sequence[str]) -> Space:
     """What is searched and what is fixed.
 
     Args:
-        settings: The node `hydra.sweeper`, whose `params` come first.
-        overrides: A variant's and the command line's, which win.
+        config: The composed configuration of the whole, with its `hydra` node, whose sweeper has
+            `params`, which come first, and whose command line wins.
+        variant: A variant's overrides, which stand between the two.
 
     Raises:
         InputError: If there is nothing to search, or something cannot be searched.
     """
-    parameters = [f"{key}={_text(key, value)}" for key, value in (settings.params or {}).items()]
-    from_file = _parsed(rewrite(parameters, composition.config_dir()))
-    given = _parsed(overrides)
-    decided = {_setting(key) for key in given}
-    merged = {key: each for key, each in from_file.items() if _setting(key) not in decided} | given
-    dimensions, fixed = {}, {}
-    for key, override in merged.items():
+    dimensions: dict[str, BaseDistribution] = {
+        keys: CategoricalDistribution([" ".join(overrides) for overrides in sets])
+        for keys, sets in pairs(config, variant).items()
+    }
+    for key in ",".join(dimensions).split(","):
+        _refuse_shared(key, key)
+    fixed = {}
+    for key, override in _parsed(sweep_overrides(config, variant)).items():
         refuse_hydra(key)
         if override.is_delete():
             raise InputError(f"{override.input_line}: a search cannot delete a key")
         if override.is_sweep_override():
-            _refuse_shared(key, override)
+            _refuse_shared(key, str(override.input_line))
             dimensions[key] = _distribution(override)
         else:
             fixed[key] = override.get_value_element_as_str()
     known = [*dimensions, *fixed]
     conditions = {
         _spelt(key, known): {_spelt(other, known): values for other, values in _wanted(key, wanted)}
-        for key, wanted in (settings.conditions or {}).items()
+        for key, wanted in (config.hydra.sweeper.conditions or {}).items()
     }
     return Space(dimensions, conditions, fixed)
 
 
-def _text(key: Any, value: Any) -> str:
-    if not isinstance(value, _PLAIN):
-        raise InputError(
-            f"hydra.sweeper.params.{key}={value}: expected a range or a list as on a command "
-            "line, such as choice(a,b)"
-        )
-    return str(value).lower() if isinstance(value, bool) else str(value)
-
-
 def _parsed(overrides: Sequence[str]) -> dict[str, Override]:
-    """Overrides by key, of which the last one counts.
-
-    Raises:
-        InputError: If two keys decide the same setting.
-    """
+    """Overrides by key, of which the last one counts."""
     loader = GlobalHydra.instance().config_loader()  # tells the options of glob(a*)
-    found: dict[str, Override] = {}
-    for override in OverridesParser.create(loader).parse_overrides(list(overrides)):
-        key = override.get_key_element()
-        for other in found:
-            if other != key and _setting(other) == _setting(key):
-                raise InputError(f"{other}, {key}: both decide {_setting(key)}; give one of them")
-        found[key] = override
-    return found
+    parsed = OverridesParser.create(loader).parse_overrides(list(overrides))
+    return {override.get_key_element(): override for override in parsed}
 
 
 def _setting(key: str) -> str:
@@ -109,17 +92,17 @@ def _setting(key: str) -> str:
     return VALUE_KEYS.get(plain, plain)
 
 
-def _spelt(key: Any, known: Sequence[str] | Mapping[str, Any]) -> str:
+def _spelt(key: Any, known: Sequence[str]) -> str:
     """A key as it stands among those that are known, where it may have its other name."""
     return next((each for each in known if _setting(each) == _setting(str(key))), str(key))
 
 
-def _refuse_shared(key: str, override: Override) -> None:
+def _refuse_shared(key: str, text: str) -> None:
     setting = _setting(key)
     for shared in _SHARED:
         if setting == shared or setting.startswith(f"{shared}."):
             raise InputError(
-                f"{override.input_line}: a search cannot choose this; data, seeds, stopping rules "
+                f"{text}: a search cannot choose this; data, seeds, stopping rules "
                 "and what no result depends on are the same for all trials"
             )
 

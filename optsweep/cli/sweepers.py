@@ -25,9 +25,9 @@ class GridSweeper(Sweeper):
     `optsweep.cli.validation` has found them by then. And its launchers have cells composed anew.
     """
 
-    def __init__(self, params: Any) -> None:
-        """Take the node's key, which `optsweep.cli.grids.expand` reads from the configuration."""
-        del params
+    def __init__(self, params: Any, pairs: Any) -> None:
+        """Take the node's keys, which `optsweep.cli.grids.expand` reads from the configuration."""
+        del params, pairs
 
     def setup(
         self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig
@@ -69,7 +69,8 @@ class SearchSweeper(Sweeper):
         """
         from optsweep.cli.search import SearchLoop  # noqa: PLC0415
 
-        SearchLoop(self.settings, *self.loop).run(arguments)
+        del arguments  # the configuration has them
+        SearchLoop(self.settings, *self.loop).run()
 
 
 def _loader_and_launcher(

@@ -102,9 +102,8 @@ class ReferenceEngine:
 
     def _step(self, batch: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
         losses, correct = self._losses(*batch)
-        self.optimizer.zero_grad()
         # Seeds share no parameter, so the gradient of the sum is each seed's own gradient.
-        losses.mean(1).sum().backward()
+        self.model.backward(losses.mean(1).sum())
         self.optimizer.step()
         return losses.detach(), correct
 

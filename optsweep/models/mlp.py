@@ -125,6 +125,12 @@ class StackedMLP:
     def train(self, mode: bool) -> None:
         """Nothing here differs between training and evaluation."""
 
+    def backward(self, loss: Tensor) -> None:
+        """See `Stack.backward`."""
+        for _, parameter in self.named_parameters():
+            parameter.grad = None
+        loss.backward()
+
     def twin(self) -> StackedMLP:
         """See `Stack.twin`."""
 

@@ -22,12 +22,6 @@ class SeedwiseOptimizer:
         self._optimizers = [factory(list(seed)) for seed in self._seeds]
         self.param_groups = [group for each in self._optimizers for group in each.param_groups]
 
-    def zero_grad(self) -> None:
-        """Zero the stacks' gradients in place."""
-        for stack in self._stacks:
-            if stack.grad is not None:
-                stack.grad.zero_()
-
     def step(self) -> None:
         """Update every seed with its slice of the stacks' gradients."""
         for stack, *seeds in zip(self._stacks, *self._seeds, strict=True):

@@ -268,7 +268,9 @@ def _of_variant(variant: Variant) -> list[str]:
         told = [f"{name}Of {count(len(trials), 'trial')}, none is best:"]
         told += [f"{variant.num_diverged} diverged, and {stopped} stopped early."]
         return [" ".join(told), *(refused if variant.num_refused else [])]
-    params = in_words(" ".join(f"{key}={value}" for key, value in best.params.items()))
+    params = in_words(
+        " ".join(value if "," in key else f"{key}={value}" for key, value in best.params.items())
+    )
     told = [
         f"{name}Of {count(len(trials), 'trial')}, trial {best.number} is best with "
         f"{number(best.value, 4)} validation accuracy: {params}."
@@ -295,8 +297,8 @@ def _named(search: Search, final: Final) -> str:
 
 
 def key_in_words(key: str) -> str:
-    """The last part of an override's key, such as `weight decay`."""
-    return key.rpartition(".")[2].replace("_", " ")
+    """The last part of an override's key, such as `weight decay`; of paired keys, of each."""
+    return ", ".join(each.rpartition(".")[2].replace("_", " ") for each in key.split(","))
 
 
 def _shown(value: Any) -> str:

@@ -150,11 +150,13 @@ def loss_gradients(model: Stack, train: Split) -> tuple[list[Tensor], list[Tenso
         labels = train.labels[chunk].expand(logits.shape[:2])
         # Seeds share no parameter, so the gradient of the sum is each seed's own gradient.
         loss = functional.cross_entropy(logits.flatten(0, 1), labels.flatten(), reduction="sum")
-        gradients = torch.autograd.grad(loss, parameters, materialize_grads=True)
-        total = [sum_ + gradient for sum_, gradient in zip(total, gradients, strict=True)]
+        model.backward(loss)
+        for index, parameter in enumerate(parameters):
+            if parameter.grad is not None:
+                total[index] += parameter.grad
         if chunk.stop == subset_size:
-            subset = [gradient / subset_size for gradient in total]
-    return subset, [gradient / len(train) for gradient in total]
+            subset = [sum_ / subset_size for sum_ in total]
+    return subset, [sum_ / len(train) for sum_ in total]
 
 
 def _chunks(num_examples: int, subset_size: int, rows: int) -> Iterator[slice]:

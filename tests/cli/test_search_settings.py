@@ -51,6 +51,7 @@ def test_what_is_shipped_can_be_used():
         ({"variants": {"a": 1}}, "variants=.*: expected a list such as"),
         ({"variants": ["depth=1", "depth=1"]}, "variants: depth=1 is there twice"),
         ({"params": 3}, "params=3: expected keys and their values"),
+        ({"params": {"a": [1, 2]}}, r"params\.a=\[1,2\]: expected a range or a list"),
         ({"conditions": ["a"]}, "conditions=.*: expected keys and their values"),
         ({"n_trial": 3}, "no key hydra.sweeper.n_trial; did you mean n_trials"),
     ],

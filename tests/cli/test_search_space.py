@@ -5,8 +5,9 @@ import pytest
 from omegaconf import OmegaConf
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
-from optsweep.cli.composition import config_dir
+from optsweep.cli.composition import compose_whole, config_dir
 from optsweep.cli.overrides import rewrite
+from optsweep.cli.search import as_overrides
 from optsweep.cli.search_space import read_space
 from optsweep.config.checks import InputError
 from optsweep.search.space import Space
@@ -16,11 +17,14 @@ LR = "optimizer.lr=tag(log,interval(1e-4,1.0))"
 
 @pytest.fixture
 def space():
-    """`space(*command_line, params=…, conditions=…) -> Space`."""
+    """`space(*command_line, variant=…, params=…, conditions=…) -> Space`."""
 
-    def read(*arguments: str, **settings) -> Space:
-        node = OmegaConf.create({"params": None, "conditions": None} | settings)
-        return read_space(node, rewrite(list(arguments), config_dir()))
+    def read(*arguments: str, variant=(), **settings) -> Space:
+        told = rewrite(["--multirun", "hydra/sweeper=optuna", *arguments], config_dir())
+        config = compose_whole(told)
+        for key, value in settings.items():
+            OmegaConf.update(config, f"hydra.sweeper.{key}", value, force_add=True)
+        return read_space(config, list(variant))
 
     with hydra.initialize_config_dir(str(config_dir())):
         yield read
@@ -107,7 +111,8 @@ def test_what_all_trials_share_cannot_be_searched(key, space):
         arguments = [] if given else [f"{key}=choice(1,2)"]
         with pytest.raises(InputError, match=r"=choice\(1,2\): a search cannot choose this"):
             space(LR, *arguments, **given)
-    assert space(LR, f"{key}=1").fixed == {key: "1"}
+    value = "mnist" if key == "dataset" else "1"
+    assert space(LR, f"{key}={value}").fixed == {key: value}
 
 
 def test_hydra_is_not_searched(space):
@@ -129,13 +134,29 @@ def test_the_command_line_beats_a_file_in_whatever_form(space):
     assert found.dimensions["optimizer.weight_decay"] == CategoricalDistribution([0.1, 0.2])
 
 
-def test_two_overrides_of_one_setting_are_refused(space):
-    for arguments in (
-        ("weight_decay=light", "optimizer.weight_decay=interval(0.0,0.1)"),
-        ("momentum=low,high", "optimizer.momentum=0.9"),
-    ):
-        with pytest.raises(InputError, match=r"both decide optimizer\..*; give one of them"):
-            space(*arguments)
+def test_a_variant_stands_between_the_file_and_the_command_line(space):
+    params = {"momentum": "interval(0.0,0.9)", "init": "default,xavier"}
+    found = space(LR, "init=gaussian", variant=["momentum=report"], params=params)
+    assert found.fixed == {"momentum": "report", "init": "gaussian"}
+    assert list(found.dimensions) == ["optimizer.lr"]
+
+
+def test_pairs_vary_together(space):
+    found = space("optimizer,optimizer.lr=[sgd,'0.1,0.3'],[adam,0.001]", "init=default,xavier")
+    assert found.dimensions == {
+        "optimizer,optimizer.lr": CategoricalDistribution(
+            [
+                "optimizer=sgd optimizer.lr=0.1",
+                "optimizer=sgd optimizer.lr=0.3",
+                "optimizer=adam optimizer.lr=0.001",
+            ]
+        ),
+        "init": CategoricalDistribution(["default", "xavier"]),
+    }
+    point = {"optimizer,optimizer.lr": "optimizer=sgd optimizer.lr=0.3", "init": "xavier"}
+    assert as_overrides(point) == ["optimizer=sgd", "optimizer.lr=0.3", "init=xavier"]
+    with pytest.raises(InputError, match="seed: a search cannot choose this"):
+        space("init,seed=[default,1],[xavier,2]")
 
 
 def test_short_names_work_in_files_too(space):
@@ -161,7 +182,6 @@ def test_short_names_work_in_files_too(space):
         ({"conditions": {"momentum": "sgd"}}, "momentum=sgd: expected other keys"),
         ({"conditions": {"momentum": {"optimizer": []}}}, "expected a value or a list of values"),
         ({"conditions": {"momentum": {"optimizer": {"a": 1}}}}, "expected a value or a list of"),
-        ({"params": {"momentum": ["a", "b"]}}, "expected a range or a list as on a command line"),
     ],
 )
 def test_mistakes_in_a_file_are_one_line(settings, message, space):
