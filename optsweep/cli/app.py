@@ -22,11 +22,13 @@ from optsweep.cli.cell_log import logged
 from optsweep.cli.grid_training import CellsFailed
 from optsweep.cli.mistakes import FULL_ERROR, exit_with, in_one_line, is_mistake, one_line
 from optsweep.cli.overrides import rewrite
+from optsweep.cli.pruning import PrunedError, reported
 from optsweep.cli.sweepers import GridSweeper, SearchSweeper
 from optsweep.cli.trust import PARTS, check_command_line
 from optsweep.cli.validation import check_run
 from optsweep.config import identity
 from optsweep.config.checks import InputError
+from optsweep.liveness import STALE_SECONDS, alone_in
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -115,6 +117,9 @@ def run_job(composed: DictConfig) -> float:
     """
     try:
         return _objective(composed)
+    except PrunedError as pruned:
+        print(pruned)
+        return pruned.objective
     except Exception as error:
         if HydraConfig.get().mode == RunMode.RUN:
             raise _PastHydra(error) from error
@@ -141,16 +146,12 @@ def _objective(composed: DictConfig) -> float:
     curves = directory / runs.CURVES_FILE
     result = None if composed.rerun else runs.finished(directory, config)
     if result is None:
-        with logged(directory / runs.LOG_FILE):
-            if not composed.rerun and runs.read_result(directory) is not None:
-                console.print(f"done before, but without its weights: {_shown(directory)}")
-            texts = _composed_texts(composed)
-            runs.start(directory, config, texts)
-            record = _train_cell(console, config, directory)
-            history, gradients = record.history, record.gradients
-            runs.write(directory, history, record.result, gradients, config, texts)
-            result = record.result
-            console.print(f"results: {_shown(directory)}")
+        patience = job.sweeper.get("stale_seconds") or STALE_SECONDS
+        with alone_in(directory, console.print, patience), logged(directory / runs.LOG_FILE):
+            result = None if composed.rerun else runs.finished(directory, config)
+            if result is None:
+                result = _trained(console, composed, config, directory)
+                console.print(f"results: {_shown(directory)}")
     else:
         runs.tidy(directory)
         console.print(f"done before: {_shown(directory)} (rerun=true trains it again)")
@@ -177,7 +178,21 @@ def _composed_texts(composed: DictConfig) -> dict[str, str]:
     return {name: OmegaConf.to_yaml(part) for name, part in parts.items()}
 
 
-def _train_cell(console: Console, config: Config, directory: Path) -> Record:
+def _trained(
+    console: Console, composed: DictConfig, config: Config, directory: Path
+) -> dict[str, Any]:
+    if not composed.rerun and runs.read_result(directory) is not None:
+        console.print(f"done before, but without its weights: {_shown(directory)}")
+    texts = _composed_texts(composed)
+    runs.start(directory, config, texts)
+    record = _train_cell(console, composed, config, directory)
+    # Taken for dead by another process, it may have been made up for by now.
+    if composed.rerun or runs.finished(directory, config) is None:
+        runs.write(directory, record.history, record.result, record.gradients, config, texts)
+    return record.result
+
+
+def _train_cell(console: Console, composed: DictConfig, config: Config, directory: Path) -> Record:
     from optsweep.cli.progress import EpochDisplay  # noqa: PLC0415
     from optsweep.training.cell import train_cell  # noqa: PLC0415
 
@@ -189,7 +204,7 @@ def _train_cell(console: Console, config: Config, directory: Path) -> Record:
     about += f", {plan.note}" if plan.note else ""
     console.print(f"{identity.label(config)}: {about}")
     with EpochDisplay(console, config.trainer.epochs) as display:
-        return train_cell(plan, display, directory, console.print)
+        return train_cell(plan, reported(composed, display), directory, console.print)
 
 
 def _shown(path: Path) -> Path:
