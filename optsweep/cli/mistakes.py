@@ -16,6 +16,7 @@ import shlex
 import sys
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import BrokenExecutor
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
@@ -138,6 +139,8 @@ def one_line(error: Exception) -> str:
         text = _unreadable(str(error.override))
     elif isinstance(origin, OSError) and origin.errno is not None:
         text = f"{origin.filename or 'output'}: {origin.strerror or origin}"
+    elif isinstance(origin, BrokenExecutor):
+        text = "its process ended without a word; the system kills one that takes too much memory"
     elif isinstance(origin, YAMLError):
         text = " ".join(str(origin).split())
     elif _is_of_memory(origin):
