@@ -19,12 +19,17 @@ from omegaconf import DictConfig
 from optsweep import runs
 from optsweep.cli import composition
 from optsweep.cli.cell_log import logged
-from optsweep.cli.grid_training import CellsFailed
-from optsweep.cli.mistakes import FULL_ERROR, exit_with, in_one_line, is_mistake, one_line
+from optsweep.cli.mistakes import (
+    FULL_ERROR,
+    CellsFailed,
+    exit_with,
+    in_one_line,
+    is_mistake,
+    one_line,
+)
 from optsweep.cli.overrides import rewrite
 from optsweep.cli.sweepers import GridSweeper, SearchSweeper
 from optsweep.cli.trust import PARTS, check_command_line
-from optsweep.cli.validation import check_run
 from optsweep.config import identity
 from optsweep.config.checks import InputError
 
@@ -73,7 +78,9 @@ def _run(given: list[str]) -> None:
             _register_cluster()
         shows = flags.cfg is not None or flags.info is not None
         if not (shows or flags.multirun or composed.hydra.mode == RunMode.MULTIRUN):
-            check_run(composed)
+            # Before Hydra makes its directory.
+            cell, directory = composition.to_config(composed), Path(composed.hydra.run.dir)
+            composition.check(cell, directory, composed.rerun)
     try:
         _hydra_main()
         return

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
-import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import BrokenExecutor
 from pathlib import Path
 
@@ -16,35 +15,8 @@ from hydra.types import TaskFunction
 from omegaconf import DictConfig
 
 from optsweep import runs
-from optsweep.cli.mistakes import BUG, MISTAKE, Failure, is_mistake
+from optsweep.cli.mistakes import CellsFailed, Failure, is_mistake
 from optsweep.cli.validation import CheckedCell, check_grid
-
-
-class CellsFailed(Exception):
-    """Some cells of a grid were not trained; the others were."""
-
-    def __init__(self, failures: Mapping[str, Failure]) -> None:
-        """Take what ended each of them, by what they are called."""
-        super().__init__(f"{len(failures)} cells failed")
-        self.failures = failures
-
-    def tell(self, debug: bool) -> int:
-        """Print a line for each reason, with its cells, and the tracebacks of bugs.
-
-        Args:
-            debug: Print those of mistakes too.
-
-        Returns:
-            The exit code.
-        """
-        cells_of: dict[str, list[str]] = {}
-        for cell, failure in self.failures.items():
-            if failure.reason not in cells_of and (debug or failure.is_bug):
-                print(failure.traceback, file=sys.stderr, end="")
-            cells_of.setdefault(failure.reason, []).append(cell)
-        for reason, cells in cells_of.items():
-            print(f"optsweep: error: {reason} [{'; '.join(cells)}]", file=sys.stderr)
-        return BUG if any(failure.is_bug for failure in self.failures.values()) else MISTAKE
 
 
 class CellTask:

@@ -16,7 +16,6 @@ import shlex
 import sys
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import BrokenExecutor
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
@@ -115,6 +114,33 @@ class Failure:
         return cls(one_line(error), not is_mistake(error), text)
 
 
+class CellsFailed(Exception):
+    """Some cells of a grid were not trained; the others were."""
+
+    def __init__(self, failures: Mapping[str, Failure]) -> None:
+        """Take what ended each of them, by what they are called."""
+        super().__init__(f"{len(failures)} cells failed")
+        self.failures = failures
+
+    def tell(self, debug: bool) -> int:
+        """Print a line for each reason, with its cells, and the tracebacks of bugs.
+
+        Args:
+            debug: Print those of mistakes too.
+
+        Returns:
+            The exit code.
+        """
+        cells_of: dict[str, list[str]] = {}
+        for cell, failure in self.failures.items():
+            if failure.reason not in cells_of and (debug or failure.is_bug):
+                print(failure.traceback, file=sys.stderr, end="")
+            cells_of.setdefault(failure.reason, []).append(cell)
+        for reason, cells in cells_of.items():
+            print(f"optsweep: error: {reason} [{'; '.join(cells)}]", file=sys.stderr)
+        return BUG if any(failure.is_bug for failure in self.failures.values()) else MISTAKE
+
+
 def is_mistake(error: Exception) -> bool:
     """Tell what a user can put right from a bug."""
     origin = _origin(error)
@@ -130,6 +156,8 @@ def is_mistake(error: Exception) -> bool:
 
 def one_line(error: Exception) -> str:
     """What went wrong, from the cause that a user can act on."""
+    from concurrent.futures import BrokenExecutor  # noqa: PLC0415 (which most starts spare)
+
     origin = _origin(error)
     if isinstance(origin, InputError):
         text = f"{origin}{_SEE_MORE if isinstance(origin, ForeignError) else ''}"

@@ -1,4 +1,4 @@
-"""The check of every cell of a run or grid before the first one trains."""
+"""The check of every cell of a grid before the first one trains."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 from omegaconf import DictConfig
 
 from optsweep import runs
-from optsweep.cli.composition import check, plan, to_config
+from optsweep.cli.composition import plan, to_config
 from optsweep.cli.grids import compose_cells
 from optsweep.config import identity
 from optsweep.config.checks import InputError
@@ -30,15 +30,6 @@ class CheckedCell:
     overrides: list[str]
     is_done: bool
     refusal: str
-
-
-def check_run(composed: DictConfig) -> None:
-    """Check the one cell of a run before Hydra makes its directory.
-
-    Raises:
-        InputError: If it cannot be trained.
-    """
-    check(to_config(composed), Path(composed.hydra.run.dir), composed.rerun)
 
 
 def check_grid(config: DictConfig) -> list[CheckedCell]:
