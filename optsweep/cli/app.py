@@ -7,14 +7,14 @@ import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.plugins import Plugins
 from hydra.main import get_args_parser
 from hydra.types import RunMode
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from optsweep import runs
 from optsweep.cli import composition
@@ -28,10 +28,12 @@ from optsweep.cli.mistakes import (
     one_line,
 )
 from optsweep.cli.overrides import rewrite
+from optsweep.cli.pruning import PrunedError, reported
 from optsweep.cli.sweepers import GridSweeper, SearchSweeper
 from optsweep.cli.trust import PARTS, check_command_line
 from optsweep.config import identity
 from optsweep.config.checks import InputError
+from optsweep.liveness import STALE_SECONDS, alone_in
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -40,7 +42,8 @@ if TYPE_CHECKING:
     from optsweep.training.cell import Record
 
 
-_DEBUG = "--debug"  # a flag of ours, for the tracebacks of mistakes
+# Flags of ours: for the tracebacks of mistakes, and for what would be trained.
+_DEBUG, _DRY_RUN = "--debug", "--dry-run"
 # Flags after which Hydra only shows something.
 _INFORMATION = {"-h", "--help", "--hydra-help", "--version", "-sc", "--shell-completion"}
 
@@ -57,7 +60,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     try:
         with in_one_line(debug):
             os.environ[FULL_ERROR] = "1"  # let Hydra raise what it would print
-            _run([argument for argument in given if argument != _DEBUG])
+            _run([each for each in given if each not in (_DEBUG, _DRY_RUN)], _DRY_RUN in given)
     except CellsFailed as failed:
         sys.exit(failed.tell(debug))
     finally:
@@ -67,20 +70,25 @@ def main(arguments: Sequence[str] | None = None) -> None:
             os.environ[FULL_ERROR] = asked
 
 
-def _run(given: list[str]) -> None:
+def _run(given: list[str], dry: bool) -> None:
     sys.argv[1:] = rewrite(given, composition.config_dir())
     for sweeper in (GridSweeper, SearchSweeper):
         Plugins.instance().register(sweeper)
     if not _INFORMATION.intersection(given):
         flags = _flags(sys.argv[1:])
         composed = check_command_line(sys.argv[1:])
+        is_sweep = flags.multirun or composed.hydra.mode == RunMode.MULTIRUN
+        shows = flags.cfg is not None or flags.info is not None
+        if dry or (flags.cfg is not None and is_sweep):
+            from optsweep.cli.dry_run import print_configurations, show  # noqa: PLC0415
+
+            return show(composed, is_sweep) if dry else print_configurations(composed, flags.cfg)
         if composed.hydra.launcher._target_.endswith(".ClusterLauncher"):
             _register_cluster()
-        shows = flags.cfg is not None or flags.info is not None
-        if not (shows or flags.multirun or composed.hydra.mode == RunMode.MULTIRUN):
-            # Before Hydra makes its directory.
-            cell, directory = composition.to_config(composed), Path(composed.hydra.run.dir)
-            composition.check(cell, directory, composed.rerun)
+        if not shows and not is_sweep:
+            from optsweep.cli.validation import check_run  # noqa: PLC0415 (of which help has no need)
+
+            check_run(composed)  # before Hydra makes its directory
     try:
         _hydra_main()
         return
@@ -122,6 +130,9 @@ def run_job(composed: DictConfig) -> float:
     """
     try:
         return _objective(composed)
+    except PrunedError as pruned:
+        print(pruned)
+        return pruned.objective
     except Exception as error:
         if HydraConfig.get().mode == RunMode.RUN:
             raise _PastHydra(error) from error
@@ -148,14 +159,14 @@ def _objective(composed: DictConfig) -> float:
     curves = directory / runs.CURVES_FILE
     result = None if composed.rerun else runs.finished(directory, config)
     if result is None:
-        with logged(directory / runs.LOG_FILE):
-            curves.unlink(missing_ok=True)
-            runs.start(directory, config)
-            record = _train_cell(console, config)
-            runs.write(directory, record.history, record.result, record.gradients)
-            result = record.result
-            console.print(f"results: {_shown(directory)}")
+        patience = job.sweeper.get("stale_seconds") or STALE_SECONDS
+        with alone_in(directory, console.print, patience), logged(directory / runs.LOG_FILE):
+            result = None if composed.rerun else runs.finished(directory, config)
+            if result is None:
+                result = _trained(console, composed, config, directory)
+                console.print(f"results: {_shown(directory)}")
     else:
+        runs.tidy(directory)
         console.print(f"done before: {_shown(directory)} (rerun=true trains it again)")
     if job.mode == RunMode.RUN:
         from optsweep.cli.progress import result_table  # noqa: PLC0415
@@ -169,7 +180,32 @@ def _objective(composed: DictConfig) -> float:
     return result["objective"]
 
 
-def _train_cell(console: Console, config: Config) -> Record:
+def _composed_texts(composed: DictConfig) -> dict[str, str]:
+    """What Hydra keeps of a job by itself, but of those alone that train something."""
+    whole: Any = HydraConfig.instance().cfg
+    parts = {
+        "config.yaml": composed,
+        "hydra.yaml": whole,
+        "overrides.yaml": OmegaConf.select(whole, "hydra.overrides.task"),
+    }
+    return {name: OmegaConf.to_yaml(part) for name, part in parts.items()}
+
+
+def _trained(
+    console: Console, composed: DictConfig, config: Config, directory: Path
+) -> dict[str, Any]:
+    if not composed.rerun and runs.read_result(directory) is not None:
+        console.print(f"done before, but without its weights: {_shown(directory)}")
+    texts = _composed_texts(composed)
+    runs.start(directory, config, texts)
+    record = _train_cell(console, composed, config, directory)
+    # Taken for dead by another process, it may have been made up for by now.
+    if composed.rerun or runs.finished(directory, config) is None:
+        runs.write(directory, record.history, record.result, record.gradients, config, texts)
+    return record.result
+
+
+def _train_cell(console: Console, composed: DictConfig, config: Config, directory: Path) -> Record:
     from optsweep.cli.progress import EpochDisplay  # noqa: PLC0415
     from optsweep.training.cell import train_cell  # noqa: PLC0415
 
@@ -181,7 +217,7 @@ def _train_cell(console: Console, config: Config) -> Record:
     about += f", {plan.note}" if plan.note else ""
     console.print(f"{identity.label(config)}: {about}")
     with EpochDisplay(console, config.trainer.epochs) as display:
-        return train_cell(plan, display)
+        return train_cell(plan, reported(composed, display), directory, console.print)
 
 
 def _shown(path: Path) -> Path:

@@ -25,6 +25,7 @@ class EpochDisplay:
         self.console = console
         self.num_epochs = num_epochs
         self.started = time.perf_counter()
+        self.first: int | None = None  # epoch that it was told of first
         self.bar: Progress | None = None
         # FORCE_COLOR, which Jupyter and CI set, makes rich take any file for a terminal.
         if console.is_terminal and console.file.isatty():
@@ -62,10 +63,12 @@ class EpochDisplay:
             )
 
     def _time_left(self, epoch: int) -> str:
-        if epoch == 0:
+        if self.first is None:
+            self.first = epoch
             self.started = time.perf_counter()  # loading and the first evaluation are over
             return ""
-        seconds = (time.perf_counter() - self.started) / epoch * (self.num_epochs - epoch)
+        per_epoch = (time.perf_counter() - self.started) / (epoch - self.first)
+        seconds = per_epoch * (self.num_epochs - epoch)
         return f"{seconds:.0f} s left"
 
 

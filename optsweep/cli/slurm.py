@@ -13,6 +13,7 @@ from collections.abc import Sequence
 
 from hydra.core.utils import JobReturn, JobStatus
 from hydra_plugins.hydra_submitit_launcher.submitit_launcher import SlurmLauncher
+from omegaconf import OmegaConf
 from submitit import SlurmJob
 from submitit.core.core import Job
 from submitit.core.utils import FailedJobError, UncompletedJobError
@@ -57,8 +58,9 @@ class ClusterLauncher(SlurmLauncher):
     ) -> Sequence[JobReturn]:
         """Run cells as the jobs of one array, and wait for all of them.
 
-        A job that was cancelled, lost or failed has an InputError for its result, and leaves the
-        others theirs.
+        They write checkpoints, unless the user says otherwise, from which a cell goes on that is
+        queued again because its time was up. A job that was cancelled, lost or failed has an
+        InputError for its result, and leaves the others theirs.
         """
         logs = self.params["submitit_folder"].replace("/%j", "")
 
@@ -76,4 +78,12 @@ class ClusterLauncher(SlurmLauncher):
         # Arrays are made of this very class.
         SlurmJob.watcher = QueueWatcher(delay_s=_SECONDS_BETWEEN_LOOKS)
         SlurmJob.results = results  # type: ignore[assignment,method-assign]
-        return super().launch(job_overrides, initial_job_idx)
+        return super().launch(self._with_checkpoints(job_overrides), initial_job_idx)
+
+    def _with_checkpoints(self, job_overrides: Sequence[Sequence[str]]) -> list[list[str]]:
+        assert self.config is not None
+        key = "trainer.checkpoint"
+        if OmegaConf.select(self.config, key):
+            return [[*overrides] for overrides in job_overrides]
+        # The last of a command line wins: here what the cell itself says.
+        return [[f"{key}=true", *overrides] for overrides in job_overrides]

@@ -13,6 +13,7 @@ from optsweep.data.tensors import Split
 from optsweep.engine import Scores, Work
 from optsweep.engine.costs import torch_mlp_seconds
 from optsweep.models import Stack
+from optsweep.optim import states
 from optsweep.optim.stacks import StackOptimizer, set_mode
 
 # Values of one pass without gradients, were it to keep those of all layers: bounds its memory
@@ -95,6 +96,14 @@ class ReferenceEngine:
         self.model.train(training)
         with Blaming("optimizer"):
             set_mode(self.optimizer, training)
+
+    def state(self) -> states.State:
+        """See `Engine.state`."""
+        return states.state_of(self.optimizer)
+
+    def restore(self, state: states.State) -> bool:
+        """See `Engine.restore`."""
+        return states.restore(self.optimizer, state)
 
     def _batch(self, orders: Tensor | None, first: int) -> tuple[Tensor, Tensor]:
         """Images (S, B, *input_shape) and labels (S, B), or all (N, *input_shape) and (N,)."""

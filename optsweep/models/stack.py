@@ -26,14 +26,20 @@ class Stack(Protocol):
         num_seeds: S.
         num_activations: Values that a pass keeps of one example of one seed for its gradients.
         note: How the seeds are computed if not all at once, and why; else empty.
+        rng_states: Of each seed, from where it draws on; None if nothing is drawn in training.
     """
 
     num_seeds: int
     num_activations: int
     note: str
+    rng_states: list[Tensor] | None
 
     def named_parameters(self) -> list[tuple[str, Tensor]]:
         """Every parameter in the order of the modules: leaf tensors (S, *own axes)."""
+        ...
+
+    def named_buffers(self) -> list[tuple[str, Tensor]]:
+        """Every buffer, such as running statistics: tensors (S, *own axes)."""
         ...
 
     def train(self, mode: bool) -> None:
@@ -132,10 +138,10 @@ class StackedModule:
         self._parameters = {of_seeds[0][0]: stack(of_seeds) for of_seeds in parameters}
         buffers = zip(*(network.named_buffers() for network in networks), strict=True)
         self._buffers = {of_seeds[0][0]: stack(of_seeds) for of_seeds in buffers}
-        self._rng_states: list[Tensor] | None = None
+        self.rng_states: list[Tensor] | None = None
         if findings.is_random:
             self._generator = _generator_of(device, name)
-            self._rng_states = (
+            self.rng_states = (
                 [state for _, state in beginnings]
                 if device.type == "cpu"
                 else [Generator(device).manual_seed(seed).get_state() for seed in seeds]
@@ -153,7 +159,7 @@ class StackedModule:
         return list(self._parameters.items())
 
     def named_buffers(self) -> list[tuple[str, Tensor]]:
-        """Every buffer, such as running statistics: tensors (S, *own axes)."""
+        """See `Stack.named_buffers`."""
         return list(self._buffers.items())
 
     def train(self, mode: bool) -> None:
@@ -187,7 +193,7 @@ class StackedModule:
             for key, value in self._parameters.items()
         }
         twin._buffers = {key: value.clone() for key, value in self._buffers.items()}
-        twin._rng_states = copy.copy(self._rng_states)
+        twin.rng_states = copy.copy(self.rng_states)
         twin._networks = copy.deepcopy(self._networks)
         if not self._at_once:
             twin._bind()
@@ -231,13 +237,13 @@ class StackedModule:
     @contextmanager
     def _own_randomness(self, index: int) -> Iterator[None]:
         """Let one seed go on with its own random numbers, and the caller then with his."""
-        if self._rng_states is None or not self._networks[0].training:
+        if self.rng_states is None or not self._networks[0].training:
             yield
             return
         callers = self._generator.get_state()
-        self._generator.set_state(self._rng_states[index])
+        self._generator.set_state(self.rng_states[index])
         yield
-        self._rng_states[index] = self._generator.get_state()
+        self.rng_states[index] = self._generator.get_state()
         self._generator.set_state(callers)
 
 

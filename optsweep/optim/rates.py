@@ -104,6 +104,8 @@ def _torch_rates(
     schedule: type[LRScheduler], settings: dict[str, Any], lr: float, num_ticks: int
 ) -> list[float]:
     optimizer = _Still([torch.zeros(1)], lr=lr)
+    (group,) = optimizer.param_groups
+    others = {key: value for key, value in group.items() if key not in ("lr", "params")}
     rates = []
     with Blaming(f"scheduler {schedule.__name__}"):
         scheduler = schedule(optimizer=optimizer, **settings)
@@ -111,7 +113,14 @@ def _torch_rates(
             if tick:
                 optimizer.step()
                 scheduler.step()
-            rates.append(optimizer.param_groups[0]["lr"])
+            rates.append(group["lr"])
+            for key, value in others.items():
+                if group[key] != value:
+                    hint = "; give scheduler.cycle_momentum=false" if key == "momentum" else ""
+                    raise InputError(
+                        f"scheduler {schedule.__name__} changes {key} too, which stays as it is "
+                        f"here{hint}"
+                    )
     return rates
 
 

@@ -19,17 +19,17 @@ class SeedwiseOptimizer:
         self._stacks = list(parameters)
         stacks = (stack.detach() for stack in self._stacks)
         self._seeds = [[nn.Parameter(p) for p in seed] for seed in zip(*stacks, strict=True)]
-        self._optimizers = [factory(list(seed)) for seed in self._seeds]
-        self.param_groups = [group for each in self._optimizers for group in each.param_groups]
+        self.optimizers = [factory(list(seed)) for seed in self._seeds]
+        self.param_groups = [group for each in self.optimizers for group in each.param_groups]
 
     def train(self) -> None:
         """See `set_mode`."""
-        for optimizer in self._optimizers:
+        for optimizer in self.optimizers:
             set_mode(optimizer, training=True)
 
     def eval(self) -> None:
         """See `set_mode`."""
-        for optimizer in self._optimizers:
+        for optimizer in self.optimizers:
             set_mode(optimizer, training=False)
 
     def step(self) -> None:
@@ -38,7 +38,7 @@ class SeedwiseOptimizer:
             gradients = [None] * len(seeds) if stack.grad is None else stack.grad.unbind()
             for parameter, gradient in zip(seeds, gradients, strict=True):
                 parameter.grad = gradient  # a view: nothing is copied
-        for optimizer in self._optimizers:
+        for optimizer in self.optimizers:
             optimizer.step()
 
 

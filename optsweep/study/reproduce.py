@@ -18,6 +18,7 @@ from optsweep.cli.composition import config_dir
 from optsweep.cli.grids import Cell
 from optsweep.cli.mistakes import INTERRUPTED, OneLineParser, count, in_one_line
 from optsweep.cli.overrides import options
+from optsweep.cli.time_left import Clock, guess, in_words
 from optsweep.study.experiments import (
     QUICK_NUM_SEEDS,
     QUICK_ROOT,
@@ -26,7 +27,6 @@ from optsweep.study.experiments import (
     mark_quick,
     plan_experiment,
 )
-from optsweep.study.time_left import Clock, guess, in_words
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

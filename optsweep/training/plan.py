@@ -21,6 +21,7 @@ from optsweep.models import build_stack
 from optsweep.models.seeding import Initializer
 from optsweep.optim.rates import learning_rates
 from optsweep.optim.resolved import ResolvedOptimizer, resolve_optimizer, spare_compiler
+from optsweep.training.checkpoints import check_origin
 
 _DTYPES = {"float32": torch.float32, "float64": torch.float64}
 
@@ -52,8 +53,8 @@ def plan_cell(config: Config) -> Plan:
     """Check all that can be checked before data are loaded.
 
     Raises:
-        InputError: If the device is not there, or the initialiser, network, optimizer or
-            schedule cannot be built as configured.
+        InputError: If the device is not there, the initialiser, network, optimizer or
+            schedule cannot be built as configured, or weights to begin with do not fit.
     """
     spare_compiler()
     device = find_device(config.trainer.device)
@@ -68,6 +69,8 @@ def plan_cell(config: Config) -> Plan:
     work = _work(config, optimizer, device)
     engine = choose_engine(work, config.trainer.engine)
     note = _try(engine, work, initializer)
+    if config.start_from is not None:
+        check_origin(config, work, initializer)
     messages = tuple(str(warning.message) for warning in caught)
     return Plan(config, work, initializer, engine, note, rates, messages)
 

@@ -127,3 +127,23 @@ def test_a_search_runs_its_trials_as_jobs(run, slurm, tmp_path):
     assert (code, errors) == (0, "")
     assert "Of 4 trials, trial" in output
     assert len(finished(tmp_path)) == 4 + 3
+
+
+def test_a_cell_whose_time_is_up_is_queued_again_and_goes_on(start, slurm, tmp_path):
+    process = start(*SLURM, "trainer.epochs=400", "batch_size=10", "trainer.engine=torch", **slurm)
+    folder = tmp_path / "multirun"
+    deadline = time.monotonic() + 240
+    while not list(folder.glob(f"cells/*/{runs.CHECKPOINT_FILE}")):
+        assert time.monotonic() < deadline
+        assert process.poll() is None
+        time.sleep(0.5)
+    ((job, _),) = squeue(slurm)
+    # What Slurm sends before the limit; submitit then has the job queued again.
+    subprocess.run(["scancel", "--signal=USR2", job], env=os.environ | slurm, check=True)
+    _, errors = process.communicate(timeout=600)  # Slurm waits two minutes until it starts it
+    assert (process.returncode, errors) == (0, "")
+    assert len(finished(tmp_path)) == 1
+    (log,) = folder.glob(".submitit/*/*_log.out")
+    assert "Requeued job" in log.read_text()
+    assert "\ncontinues after epoch " in log.read_text()
+    assert not list(folder.rglob(runs.CHECKPOINT_FILE))
