@@ -111,7 +111,9 @@ class Failure:
     def of(cls, error: Exception) -> Failure:
         """Tell of an error where it is caught."""
         text = "".join(traceback.format_exception(error))
-        return cls(one_line(error), not is_mistake(error), text)
+        if is_mistake(error):
+            return cls(one_line(error), False, text)
+        return cls(f"a bug of optsweep's: {type(error).__name__}: {first_line(error)}", True, text)
 
 
 class CellsFailed(Exception):

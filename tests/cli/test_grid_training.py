@@ -166,7 +166,10 @@ def test_a_bug_in_one_cell_is_told_from_a_mistake(run, tmp_path, launcher):
     assert 0 < float(rows(output)["+optimizer.bug=False"]) < 1
     assert errors.startswith("Traceback (most recent call last):\n")
     assert "\nTypeError: 'NoneType' object is not iterable\n" in errors
-    assert errors.endswith("[+optimizer.bug=True]\n")
+    assert errors.endswith(
+        f"{REPORTED}a bug of optsweep's: TypeError: 'NoneType' object is not iterable "
+        "[+optimizer.bug=True]\n"
+    )
 
 
 def test_a_process_that_is_killed_takes_no_other_cell_along(run, tmp_path):
