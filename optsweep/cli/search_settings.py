@@ -64,6 +64,10 @@ def check_settings(settings: DictConfig, given: Mapping[str, Any]) -> None:
         InputError: If one cannot.
     """
     known_keys("hydra.sweeper.", settings, _KEYS)
+    if settings.trial is not None:
+        raise InputError(
+            f"hydra.sweeper.trial={as_text(settings.trial)}: the search itself sets it"
+        )
     integer("hydra.sweeper.n_trials", settings.n_trials, 1, 10**6)
     if settings.n_jobs is not None:
         integer("hydra.sweeper.n_jobs", settings.n_jobs, 1, 10**4)

@@ -42,14 +42,18 @@ class QueueWatcher(SlurmInfoWatcher):
         if asked.returncode:
             return  # the controller is busy or away; it is asked again
         queued = dict(line.split() for line in asked.stdout.splitlines())
-        for job in self._registered:
+        for job in tuple(self._registered):
             left_before = self._info_dict.get(job, {}).get("State") in (_LEAVING, _GONE)
             state = queued.get(job, _GONE if left_before else _LEAVING)
             self._info_dict[job] = {"JobID": job, "State": state}
 
     def all_done(self) -> bool:
         """Whether no job is in the queue any more."""
-        return all(self.is_done(job) for job in self._registered)
+        return all(self.is_done(job) for job in tuple(self._registered))
+
+
+# One for all threads of a search, each of which waits for a job of its own.
+_watcher = QueueWatcher(delay_s=_SECONDS_BETWEEN_LOOKS)
 
 
 class ClusterLauncher(SlurmLauncher):
@@ -63,12 +67,11 @@ class ClusterLauncher(SlurmLauncher):
         Raises:
             InputError: If one ended without a result; not before all have ended.
         """
-        watcher = QueueWatcher(delay_s=_SECONDS_BETWEEN_LOOKS)
-        SlurmJob.watcher = watcher
+        SlurmJob.watcher = _watcher
         try:
             return super().launch(job_overrides, initial_job_idx)
         except UncompletedJobError as error:
-            while not watcher.all_done():
+            while not _watcher.all_done():
                 time.sleep(1)
             folder = self.params["submitit_folder"].replace("/%j", "")
             raise InputError(
