@@ -5,20 +5,25 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
+import errno
+import hashlib
 import io
 import json
 import math
 import os
+import platform
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from optsweep.config.checks import InputError
+from optsweep.config.checks import InputError, first_line
 from optsweep.config.identity import config_hash
-from optsweep.config.schema import Config
+from optsweep.config.schema import Config, Origin
 
 # Of a cell.
 CONFIG_FILE = "config.yaml"
@@ -26,6 +31,10 @@ HISTORY_FILE = "history.csv"
 GRADIENTS_FILE = "gradients.csv"
 RESULT_FILE = "result.json"
 CURVES_FILE = "curves.png"
+LOG_FILE = "log.txt"
+CHECKPOINT_FILE = "checkpoint.pt"  # while it trains: what it goes on from if it is killed
+COMPOSED_FOLDER = ".hydra"  # what Hydra composed, and from what
+WEIGHTS_FOLDER = "weights"  # epoch_<N>.pt for every epoch after which they are kept
 # Of all runs together.
 RUNS_FOLDER = "multirun"
 QUICK_FOLDER = "quick"  # in it, the runs of the study that are cut short
@@ -35,7 +44,8 @@ QUICK_FILE = "quick.json"  # tells the report that the folder's runs are cut sho
 MACHINE_FILE = "machine.json"
 RESERVED_NAMES = (CELLS_FOLDER, REPORT_FOLDER, QUICK_FOLDER)  # which no sweep may have
 # Of a sweep, in a folder of its name beside the cells.
-SWEEP_FILE = "cells.csv"
+SWEEP_FILE = "cells.csv"  # of the cells that were asked for last
+SWEEP_FILES = "cells-*.csv"  # one for each list of cells, with a hash of it in place of the star
 STUDY_FILE = "study.db"
 TRIALS_FILE = "trials.csv"
 FINALS_FILE = "finals.csv"
@@ -63,6 +73,7 @@ HISTORY_COLUMNS = (
     "seconds",
 )
 GRADIENT_COLUMNS = ("seed", "epoch", "quantity", "parameter", "value")
+_NOTHING: Mapping[str, str] = {}
 
 
 def read_result(directory: Path) -> dict[str, Any] | None:
@@ -86,6 +97,8 @@ def read_result(directory: Path) -> dict[str, Any] | None:
 def finished(directory: Path, config: Config) -> dict[str, Any] | None:
     """The result of this very configuration, or None if it has still to be trained.
 
+    It has also if the configuration keeps weights that a training before did not keep.
+
     Raises:
         InputError: If the directory holds the result of another configuration.
     """
@@ -95,14 +108,96 @@ def finished(directory: Path, config: Config) -> dict[str, Any] | None:
             f"{directory} holds the result of another configuration; "
             "choose another directory, or rerun=true to replace it"
         )
+    if result is not None and config.trainer.keep_weights:
+        last, kept = last_epoch(result), set(kept_epochs(directory))
+        if any(config.trainer.keeps(e, e == last) and e not in kept for e in range(last + 1)):
+            return None
     return result
 
 
-def start(directory: Path, config: Config) -> None:
-    """Make the directory and say what will be trained in it."""
+def last_epoch(result: Mapping[str, Any]) -> int:
+    """The epoch that a cell's training ended with, be it that in which its last seed diverged."""
+    if result["stopped"]:
+        return result["stopped"]["epoch"]
+    survived = max(seed["epochs"] for seed in result["per_seed"])
+    return survived + (result["status"] == "diverged")
+
+
+def weights_file(directory: Path, epoch: int) -> Path:
+    """Where a cell keeps its weights after an epoch."""
+    return directory / WEIGHTS_FOLDER / f"epoch_{epoch}.pt"
+
+
+def kept_epochs(directory: Path) -> list[int]:
+    """The epochs after which a cell has kept its weights, in order."""
+    names = (path.name for path in (directory / WEIGHTS_FOLDER).glob("epoch_*.pt"))
+    return sorted(int(name[6:-3]) for name in names if name[6:-3].isdecimal())
+
+
+def read_config(directory: Path) -> Config:
+    """The configuration of a cell that was begun.
+
+    Raises:
+        InputError: If there is none, or it cannot be read.
+    """
+    path = directory / CONFIG_FILE
+    try:
+        return Config.from_mapping(yaml.safe_load(path.read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError, KeyError, yaml.YAMLError) as error:
+        raise InputError(f"{path} is not the configuration of a cell ({first_line(error)})") from (
+            error
+        )
+
+
+def find_origin(text: str) -> Origin:
+    """What `start_from=DIR` or `start_from=DIR@EPOCH` names: weights that a cell has kept.
+
+    Raises:
+        InputError: If there is no such folder, or it has not kept them.
+    """
+    path, at, epoch = text.rpartition("@")
+    if not at or Path(text).is_dir():
+        path, epoch = text, ""
+    directory = Path(path)
+    if not directory.is_dir():
+        raise InputError(f"start_from={text}: there is no folder {path}")
+    cell = config_hash(read_config(directory))
+    kept = kept_epochs(directory)
+    if not kept:
+        raise InputError(
+            f"start_from={text}: this cell has kept no weights; "
+            "train it with trainer.keep_weights=true, or with epochs such as [1,2,4]"
+        )
+    if not epoch and read_result(directory) is None:
+        raise InputError(f"start_from={text}: this cell is not finished; say which epoch: DIR@4")
+    if epoch and (not epoch.isdecimal() or int(epoch) not in kept):
+        there = ", ".join(map(str, kept))
+        raise InputError(f"start_from={text}: weights are kept of epochs {there}, not of {epoch}")
+    return Origin(path, cell, int(epoch) if epoch else kept[-1])
+
+
+def start(directory: Path, config: Config, composed: Mapping[str, str] = _NOTHING) -> None:
+    """Make the directory and say what will be trained in it.
+
+    The record of an earlier training stays whole until `write` puts another in its place.
+
+    Args:
+        directory: Of the cell.
+        config: Of the cell.
+        composed: Texts that tell what it was composed from, by name of a file.
+    """
     directory.mkdir(parents=True, exist_ok=True)
+    remove_partials(directory)
+    if not (directory / RESULT_FILE).exists():
+        _describe(directory, config, composed)
+
+
+def _describe(directory: Path, config: Config, composed: Mapping[str, str]) -> None:
     text = yaml.safe_dump(config.to_mapping(), sort_keys=False)
     write_atomically(directory / CONFIG_FILE, text)
+    for name, content in composed.items():
+        (directory / COMPOSED_FOLDER).mkdir(exist_ok=True)
+        (directory / COMPOSED_FOLDER / name).write_text(content, encoding="utf-8")
 
 
 def write(
@@ -110,14 +205,85 @@ def write(
     history: Iterable[Mapping[str, Any]],
     result: Mapping[str, Any],
     gradients: Sequence[Mapping[str, Any]] = (),
+    config: Config | None = None,
+    composed: Mapping[str, str] = _NOTHING,
 ) -> None:
-    """Keep a finished cell: its history, its gradients if there are any, then its result."""
-    (directory / RESULT_FILE).unlink(missing_ok=True)  # of an earlier training of the cell
+    """Keep a finished cell: its history, its gradients if there are any, then its result.
+
+    What an earlier training has left is replaced or removed, and so is the checkpoint.
+
+    Args:
+        directory: Of the cell, which was started.
+        history: Rows of `HISTORY_COLUMNS`.
+        result: The result.
+        gradients: Rows of `GRADIENT_COLUMNS`.
+        config: Of the cell; None: as it was started.
+        composed: See `start`.
+    """
+    is_replaced = (directory / RESULT_FILE).exists()
+    for name in (RESULT_FILE, GRADIENTS_FILE, CURVES_FILE):
+        (directory / name).unlink(missing_ok=True)
+    if is_replaced and config is not None:
+        _describe(directory, config, composed)
     write_atomically(directory / HISTORY_FILE, to_csv(HISTORY_COLUMNS, history))
     if gradients:
         write_atomically(directory / GRADIENTS_FILE, to_csv(GRADIENT_COLUMNS, gradients))
     text = json.dumps(result, indent=2, allow_nan=False) + "\n"
     write_atomically(directory / RESULT_FILE, text)
+    (directory / CHECKPOINT_FILE).unlink(missing_ok=True)
+
+
+def tidy(directory: Path) -> None:
+    """Remove from a finished cell what a kill in the moment of its end has left, if it may be."""
+    with contextlib.suppress(OSError):
+        (directory / CHECKPOINT_FILE).unlink(missing_ok=True)
+        remove_partials(directory)
+
+
+def refusal(directory: Path) -> str:
+    """Why nothing can be written in a directory, which need not be there yet; empty if it can."""
+    there = next(path for path in (directory, *directory.parents) if os.path.lexists(path))
+    if not there.is_dir():
+        return f"{there}: {os.strerror(errno.ENOTDIR)}"
+    usable = os.access(there, os.W_OK | os.X_OK)
+    return "" if usable else f"{there}: {os.strerror(errno.EACCES)}"
+
+
+def list_cells(folder: Path, rows: Iterable[Mapping[str, Any]]) -> None:
+    """Keep the cells of a sweep in the sweep's folder, beside those of earlier ones of its name.
+
+    `cells.csv` has the latest list, for all who want the sweep as it stands. Every list also has
+    a file with a hash of its cells in the name: so one never costs another, and nor do two
+    processes that begin at once. A `cells.csv` of an earlier version, without such a file, gets
+    one.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    latest = folder / SWEEP_FILE
+    texts = [latest.read_text(encoding="utf-8")] if latest.exists() else []
+    for text in (*texts, to_csv(SWEEP_COLUMNS, rows)):
+        write_atomically(_list_file(folder, text), text)
+    write_atomically(latest, text)
+
+
+def cell_lists(folder: Path) -> dict[str, Path]:
+    """The lists of cells in a sweep's folder, each once: the latest by the folder's name.
+
+    An earlier one is called by that and its hash, as in `grid-1f2e3d4c5b`.
+    """
+    latest = folder / SWEEP_FILE
+    lists = {folder.name: latest} if latest.exists() else {}
+    same = _list_file(folder, latest.read_text(encoding="utf-8")) if lists else None
+    for path in sorted(folder.glob(SWEEP_FILES)):
+        if path != same:
+            lists[folder.name + path.stem.removeprefix("cells")] = path
+    return lists
+
+
+def _list_file(folder: Path, text: str) -> Path:
+    """The file of a list: cells that are asked for in other words are the same list."""
+    cells = sorted({line.partition(",")[0] for line in text.splitlines()})
+    digest = hashlib.sha256("\n".join(cells).encode()).hexdigest()[:10]
+    return folder / SWEEP_FILES.replace("*", digest)
 
 
 def counted_accuracies(accuracies: Iterable[float | None]) -> list[float]:
@@ -148,15 +314,37 @@ def to_csv(columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> str:
     return buffer.getvalue()
 
 
-def write_atomically(path: Path, text: str) -> None:
-    """Put `text` at `path` whole or not at all."""
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+def write_atomically(path: Path, content: str | bytes | memoryview) -> None:
+    """Put `content` at `path` whole or not at all."""
+    # Two machines may have processes of one number.
+    partial = path.with_name(f".{path.name}.{platform.node()}.{os.getpid()}.partial")
     try:
-        with partial.open("w", encoding="utf-8", newline="") as file:
-            file.write(text)
+        with partial.open("wb") as file:
+            file.write(content.encode() if isinstance(content, str) else content)
             file.flush()
             os.fsync(file.fileno())
         os.replace(partial, path)
     except BaseException:
         partial.unlink(missing_ok=True)
         raise
+
+
+def remove_partials(directory: Path) -> None:
+    """Remove what processes of this machine were writing in a directory when they were killed."""
+    written = re.compile(rf"\..+\.{re.escape(platform.node())}\.(\d+)\.partial")
+    for path in directory.rglob(".*.partial"):
+        match = written.fullmatch(path.name)
+        if match is not None and not _is_running(int(match[1])):
+            path.unlink(missing_ok=True)
+
+
+def _is_running(process: int) -> bool:
+    if os.name != "posix":
+        return True  # there, to ask is to kill
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:  # it is another user's
+        return True
+    return True

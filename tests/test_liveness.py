@@ -40,7 +40,8 @@ def hold(tmp_path):
     yield holding
     for process in started:
         process.kill()
-        process.communicate()
+        process.wait()
+        process.stdout.close()
 
 
 def leases(folder: Path) -> list[str]:
@@ -72,7 +73,7 @@ def test_one_process_at_a_time_and_the_other_says_that_it_waits(hold, tmp_path):
 def test_a_killed_process_is_not_waited_for(hold, tmp_path):
     process = hold(600, 600)
     process.kill()
-    process.communicate()
+    process.wait()
     said: list[str] = []
     with alone_in(tmp_path, said.append, 600):
         assert said == []

@@ -1,6 +1,9 @@
 """The run directory: written whole or not at all, and read with care."""
 
+import contextlib
 import json
+import os
+from pathlib import Path
 
 import pytest
 
@@ -75,3 +78,45 @@ def test_a_kill_between_the_files_leaves_no_result(tmp_path, monkeypatch):
 def test_results_are_plain_json(tmp_path):
     runs.write(tmp_path, [], RESULT | {"val_loss": None})
     assert json.loads((tmp_path / runs.RESULT_FILE).read_text())["val_loss"] is None
+
+
+class Killed(BaseException):
+    pass
+
+
+@pytest.mark.parametrize("function", ["replace", "unlink"])
+@pytest.mark.parametrize("number", range(1, 5))
+def test_a_kill_while_a_record_is_replaced_leaves_the_old_or_none(
+    tmp_path, monkeypatch, function, number
+):
+    others = [row | {"epoch": 2} for row in (ROW,)]
+    gradients = [dict.fromkeys(runs.GRADIENT_COLUMNS) | {"seed": 0, "value": 1.0}]
+    runs.start(tmp_path, Config())
+    runs.write(tmp_path, [ROW], RESULT, gradients)
+
+    def record():
+        return {path.name: path.read_bytes() for path in tmp_path.iterdir() if path.is_file()}
+
+    old, calls = record(), []
+    module = os if function == "replace" else Path
+    original = getattr(module, function)
+
+    def killed(*arguments, **keywords):
+        calls.append(arguments)
+        if len(calls) == number:
+            raise Killed
+        return original(*arguments, **keywords)
+
+    other = Config(seed=5)
+    runs.start(tmp_path, other)
+    assert record() == old
+    result = RESULT | {"config_hash": config_hash(other)}
+    monkeypatch.setattr(module, function, killed)
+    with contextlib.suppress(Killed):
+        runs.write(tmp_path, others, result, (), other)
+    monkeypatch.undo()
+    new = record()
+    if runs.RESULT_FILE in new and new != old:
+        assert runs.read_config(tmp_path) == other
+        assert runs.finished(tmp_path, other)["status"] == "completed"
+        assert runs.GRADIENTS_FILE not in new

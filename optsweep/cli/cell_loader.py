@@ -10,10 +10,12 @@ from pathlib import Path
 from hydra.core.config_loader import ConfigLoader
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override, OverrideType
+from hydra.errors import ConfigCompositionException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from optsweep.cli.composition import config_dir
+from optsweep.cli.mistakes import reworded
 from optsweep.cli.overrides import (
     SAME_SETTING,
     VALUE_KEYS,
@@ -21,6 +23,7 @@ from optsweep.cli.overrides import (
     options,
     settings_of,
 )
+from optsweep.config.checks import InputError, first_line
 
 _composed: dict[tuple[str, ...], DictConfig] = {}
 
@@ -43,6 +46,9 @@ class CellLoader:
         Args:
             config: The composed configuration of the whole sweep, with its `hydra` node.
             overrides: Of the cell.
+
+        Raises:
+            InputError: If it lacks a key.
         """
         parsed = OverridesParser.create().parse_overrides(list(overrides))
         values = [override for override in parsed if _is_value(override)]
@@ -52,7 +58,11 @@ class CellLoader:
             for override in values:
                 OmegaConf.update(cell, override.key_or_group, override.value(), merge=True)
         except OmegaConfBaseException:  # Hydra knows better what to say of a mistake
-            return self.loader.load_sweep_config(config, list(overrides))
+            try:
+                return self.loader.load_sweep_config(config, list(overrides))
+            except ConfigCompositionException as error:
+                known = OmegaConf.to_container(self._compose(config, groups))
+                raise InputError(reworded(first_line(error), lambda: ([known], groups))) from error
         _settle(cell, overrides, config)
         cell.hydra.overrides.task = list(overrides)
         OmegaConf.copy_cache(from_config=config, to_config=cell)

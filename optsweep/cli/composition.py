@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import functools
 import gc
 import os
@@ -124,6 +125,8 @@ def to_config(composed: DictConfig) -> Config:
         from optsweep.data.arrays import complete  # noqa: PLC0415 (NumPy, which most starts spare)
 
         values["dataset"] = complete(values["dataset"])
+    if values["start_from"] is not None:
+        values["start_from"] = dataclasses.asdict(runs.find_origin(str(values["start_from"])))
     return Config.from_mapping(values)
 
 

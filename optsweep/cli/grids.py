@@ -93,7 +93,8 @@ def pairs(config: DictConfig, extra: Sequence[str] = ()) -> dict[str, list[list[
     """Keys that vary together: `key,key` -> the overrides of each of their sets of values.
 
     A value may be several, in quotes: `optimizer,optimizer.lr=[sgd,'0.1,0.3'],[adam,0.001]` has
-    three sets. What the command line decides is left out of those of a file.
+    three sets; null leaves the key as it is. What the command line decides is left out of those
+    of a file.
 
     Args:
         config: See `sweep_overrides`.
@@ -171,7 +172,7 @@ def _sets(
         texts = [
             text
             for key, value in zip(keys, row, strict=True)
-            if key in kept
+            if key in kept and value is not None
             for text in translate(f"{key}={_text(value)}", folders)
         ]
         sets += [list(each) for each in itertools.product(*(_each(text)[1] for text in texts))]
@@ -180,9 +181,7 @@ def _sets(
 
 def _text(value: Any) -> str:
     """A value of a list as the command line has it."""
-    if isinstance(value, bool):
-        return str(value).lower()
-    return "null" if value is None else as_text(value)
+    return str(value).lower() if isinstance(value, bool) else as_text(value)
 
 
 def _each(text: str) -> tuple[str, list[str]]:

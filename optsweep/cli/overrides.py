@@ -98,6 +98,7 @@ def translate(argument: str, folders: Sequence[Path]) -> list[str]:
     Raises:
         InputError: If it mixes numbers with a name that is more than a number.
     """
+    refuse_underflow(argument)
     group, equals, value = argument.partition("=")
     if equals and group in VALUE_KEYS and re.search(r"\d|inf|nan", value):
         return [_to_value(group, value, folders)]
@@ -112,6 +113,17 @@ def _is_pair(argument: str) -> bool:
     """Whether it is `key,key=[value,value],…`."""
     key, equals, _ = argument.partition("=")
     return bool(equals) and "," in key
+
+
+def refuse_underflow(text: str) -> None:
+    """Refuse a number that is too small to be told from 0.
+
+    Raises:
+        InputError: If there is one.
+    """
+    for number in re.findall(r"(?<![\w.])(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?(?![\w.])", text):
+        if float(number) == 0 and re.search("[1-9]", re.split("[eE]", number)[0]):
+            raise InputError(f"{text}: {number} is too small a number, and would be taken for 0")
 
 
 def options(group: str, *folders: Path) -> list[str]:
@@ -136,7 +148,7 @@ def settings_of(argument: str, folders: Sequence[Path]) -> dict[str, str]:
     found = {}
     for key in typed.split(","):
         own = VALUE_KEYS.get(key, key)
-        found[SAME_SETTING.get(own, own)] = key
+        found[SAME_SETTING.get(own, own)] = typed
         if key in _GROUPS_OF_PATHS and "." in value:
             found[f"{key}._target_"] = key
         for name in re.findall(r"\w+", value) if key in (*VALUE_KEYS, *_GROUPS_OF_TARGETS) else ():

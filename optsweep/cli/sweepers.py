@@ -6,12 +6,10 @@ Both are imported at every start; what they do is imported when there is somethi
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
 from typing import Any, cast
 
 from hydra.core.config_loader import ConfigLoader
 from hydra.core.plugins import Plugins
-from hydra.core.utils import JobReturn
 from hydra.plugins.launcher import Launcher
 from hydra.plugins.sweeper import Sweeper
 from hydra.types import HydraContext, TaskFunction
@@ -21,8 +19,8 @@ from omegaconf import DictConfig, OmegaConf
 class GridSweeper(Sweeper):
     """What `hydra/sweeper=basic` names.
 
-    Hydra's own composes all cells once more before the first is trained, to find mistakes;
-    `optsweep.cli.validation` has found them by then. And its launchers have cells composed anew.
+    Hydra's own composes all cells once more before the first is trained, to find mistakes; here
+    they are found before anything is launched. And its launchers have cells composed anew.
     """
 
     def __init__(self, params: Any, pairs: Any) -> None:
@@ -33,19 +31,19 @@ class GridSweeper(Sweeper):
         self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig
     ) -> None:
         """Hydra's way of handing over what a sweeper needs."""
-        _, launcher = _loader_and_launcher(hydra_context, task_function, config)
-        self.grid = (config, launcher)
+        self.grid = (hydra_context, task_function, config)
 
-    def sweep(self, arguments: list[str]) -> Sequence[Sequence[JobReturn]]:
-        """Train all cells; what one raises is raised here."""
-        from optsweep.cli.grids import expand  # noqa: PLC0415
+    def sweep(self, arguments: list[str]) -> None:
+        """Check all cells, then train them; see `train_grid`."""
+        from optsweep.cli.grid_training import train_grid  # noqa: PLC0415
 
         del arguments  # the configuration has them
-        config, launcher = self.grid
-        returned = launcher.launch(expand(config), initial_job_idx=0)
-        for job in returned:
-            _ = job.return_value
-        return [returned]
+        context, task, config = self.grid
+
+        def launcher(of_cell: TaskFunction) -> Launcher:
+            return _loader_and_launcher(context, of_cell, config)[1]
+
+        train_grid(config, task, launcher)
 
 
 class SearchSweeper(Sweeper):

@@ -22,7 +22,6 @@ _JOBLIB = "hydra_plugins.hydra_joblib_launcher.joblib_launcher.JoblibLauncher"
 _SUBMITIT = "hydra_plugins.hydra_submitit_launcher.submitit_launcher"
 # Everything that Hydra may instantiate, by the place where its path stands.
 PARTS = {
-    "hydra.callbacks.validate._target_": ("optsweep.cli.validation.Validate",),
     "hydra.sweeper._target_": (
         "optsweep.cli.sweepers.GridSweeper",
         "optsweep.cli.sweepers.SearchSweeper",
@@ -78,9 +77,9 @@ def check_trust(composed: DictConfig, overrides: Sequence[str]) -> None:
     """
     parsed = OverridesParser.create().parse_overrides(list(overrides))
     given = {override.key_or_group.replace("/", ".") for override in parsed}
-    others = sorted(set(composed.hydra.callbacks) - {"validate"})
-    if others:
-        raise InputError(f"hydra.callbacks.{others[0]}: there are no callbacks but optsweep's own")
+    if composed.hydra.callbacks:
+        name = next(iter(composed.hydra.callbacks))
+        raise InputError(f"hydra.callbacks.{name}: optsweep has no callbacks")
     for key, paths in PARTS.items():
         found = OmegaConf.select(composed, key)
         if found not in paths:

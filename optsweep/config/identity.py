@@ -15,14 +15,17 @@ _MAX_DIGITS = 9  # a search proposes values of seventeen; the hash tells these a
 
 # The one list of keys that do not decide what comes out. Top-level keys that say what to do:
 CONTROL_KEYS = ("hydra", "rerun", "name", "allow_targets")
-# and keys that say where the data come from or how fast the work goes; the data's identity is in
-# their checksums.
+# and keys that say where the data come from, how fast the work goes or what of it is kept; the
+# data's identity is in their checksums, and that of the weights a cell begins with in their cell's.
 IRRELEVANT_KEYS = (
     "dataset.root",
     "dataset.torchvision_class",
     "dataset.debian_package",
     "dataset.debian_folder",
     "trainer.num_threads",
+    "trainer.checkpoint",
+    "trainer.keep_weights",
+    "start_from.path",
 )
 # Settings of an optimizer that a label leaves out at these values.
 _UNREMARKABLE = {
@@ -47,9 +50,11 @@ def deciding_values(config: Config) -> dict[str, Any]:
     where it is used.
     """
     values = config.to_mapping() | {"dataset": config.dataset.deciding_values()}
+    if config.start_from is None:
+        del values["start_from"]
     for key in IRRELEVANT_KEYS:
         group, _, name = key.partition(".")
-        values[group].pop(name, None)
+        values.get(group, {}).pop(name, None)
     if not config.stopping:
         del values["stopping"]  # a rule that asks for nothing is as good as none
     for group in ("init", "optimizer", "scheduler"):
@@ -102,6 +107,8 @@ def _pieces(config: Config) -> list[str]:
         pieces.append(f"val_{config.dataset.val_size}")
     if config.dataset.train_size:
         pieces.append(f"train_{config.dataset.train_size}")
+    if config.start_from is not None:
+        pieces.append(f"from_{config.start_from.cell}_{config.start_from.epoch}")
     pieces += [
         word
         for name, word in (("record", "recorded"), ("stopping", "stopping"))

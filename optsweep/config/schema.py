@@ -59,7 +59,14 @@ class ModuleConfig:
 
 @dataclass(frozen=True)
 class TrainerConfig:
-    """How long, with how many examples a step, and on what."""
+    """How long, with how many examples a step, and on what; what of it is kept in files.
+
+    Attributes:
+        checkpoint: After which epochs a file is written that a killed cell goes on from: none,
+            every N-th, or (True) as often as costs little.
+        keep_weights: After which epochs the weights are kept: none, the last (True), some and
+            the last, or all.
+    """
 
     epochs: int = 10
     batch_size: int = 256
@@ -67,6 +74,29 @@ class TrainerConfig:
     engine: str = "auto"
     precision: str = "float32"
     num_threads: int | None = None
+    checkpoint: bool | int = False
+    keep_weights: bool | str | tuple[int, ...] = False
+
+    def keeps(self, epoch: int, is_last: bool) -> bool:
+        """Whether the weights after an epoch are kept."""
+        if isinstance(self.keep_weights, tuple):
+            return is_last or epoch in self.keep_weights
+        return self.keep_weights == "all" or (self.keep_weights is True and is_last)
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Kept weights that a cell begins with.
+
+    Attributes:
+        path: Directory of the cell that kept them.
+        cell: Its hash.
+        epoch: After which of its epochs.
+    """
+
+    path: str
+    cell: str
+    epoch: int
 
 
 @dataclass(frozen=True)
@@ -113,6 +143,7 @@ class Config:
     stopping: StoppingConfig = field(default_factory=StoppingConfig)
     seed: int = 0
     num_seeds: int = 1
+    start_from: Origin | None = None
 
     @property
     def seeds(self) -> range:
@@ -150,6 +181,7 @@ class Config:
             stopping=_stopping(values.get("stopping", {}), dataset.val_size),
             seed=integer("seed", values.get("seed", 0), 0, 2**31 - 1),
             num_seeds=integer("num_seeds", values.get("num_seeds", 1), 1, 1000),
+            start_from=_origin(values.get("start_from")),
         )
 
     def to_mapping(self) -> dict[str, Any]:
@@ -226,6 +258,46 @@ def _trainer(values: Mapping[str, Any], num_examples: int) -> TrainerConfig:
         engine=choice("trainer.engine", config.engine, ["auto", "torch", "numba"]),
         precision=choice("trainer.precision", config.precision, ["float32", "float64"]),
         num_threads=None if threads is None else integer("trainer.num_threads", threads, 1, 1024),
+        checkpoint=_checkpoint(config.checkpoint),
+        keep_weights=_keep_weights(config.keep_weights, config.epochs),
+    )
+
+
+def _checkpoint(value: Any) -> bool | int:
+    if isinstance(value, bool):
+        return value
+    if not isinstance(value, int) or value < 1:
+        raise InputError(f"trainer.checkpoint={value}: expected true, false or a number of epochs")
+    return value
+
+
+def _keep_weights(value: Any, epochs: int) -> bool | str | tuple[int, ...]:
+    if isinstance(value, bool) or value == "all":
+        return value
+    if not isinstance(value, Sequence) or isinstance(value, str):
+        raise InputError(
+            f"trainer.keep_weights={value}: expected true, false, all or epochs such as [1,2,4]"
+        )
+    for epoch in value:
+        if isinstance(epoch, bool) or not isinstance(epoch, int) or not 0 <= epoch <= epochs:
+            raise InputError(
+                f"trainer.keep_weights={as_text(value)}: expected epochs from 0 to {epochs}"
+            )
+    return tuple(sorted(set(value))) or False
+
+
+def _origin(values: Any) -> Origin | None:
+    """What `runs.find_origin` has made of `start_from`."""
+    if values is None:
+        return None
+    known_keys("start_from.", values, list(Origin.__dataclass_fields__))
+    missing = Origin.__dataclass_fields__.keys() - values.keys()
+    if missing:
+        raise InputError(f"start_from has no {missing.pop()}")
+    return Origin(
+        path=name("start_from.path", values["path"]),
+        cell=name("start_from.cell", values["cell"]),
+        epoch=integer("start_from.epoch", values["epoch"], 0, 10**6),
     )
 
 

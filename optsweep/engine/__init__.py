@@ -12,7 +12,7 @@ with three functions, so that `choice` can compare them:
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import numpy as np
 import torch
@@ -81,4 +81,19 @@ class Engine(Protocol):
 
     def evaluate(self, split: Split) -> Scores:
         """Score the present weights on a split."""
+        ...
+
+    def state(self) -> Any:
+        """What the next epoch depends on beside the stack, as tensors and plain data.
+
+        Tensors may be the engine's own, which the next epoch changes.
+        """
+        ...
+
+    def restore(self, state: Any) -> bool:
+        """Go on from what the `state` of an engine of this kind was, with the same optimizer.
+
+        Returns:
+            Whether it was taken: not if it lacks what these settings of the optimizer gather.
+        """
         ...

@@ -58,9 +58,11 @@ class StackedMLP:
         num_seeds: S.
         num_activations: Values that a pass keeps of one example of one seed.
         note: Empty, see `Stack`.
+        rng_states: None, see `Stack`.
     """
 
     note = ""
+    rng_states: list[Tensor] | None = None
 
     def __init__(
         self,
@@ -121,6 +123,10 @@ class StackedMLP:
                 scale, shift = self.norms[layer]
                 named += [(f"norm{layer + 1}.weight", scale), (f"norm{layer + 1}.bias", shift)]
         return named
+
+    def named_buffers(self) -> list[tuple[str, Tensor]]:
+        """There are none."""
+        return []
 
     def train(self, mode: bool) -> None:
         """Nothing here differs between training and evaluation."""

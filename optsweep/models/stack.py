@@ -11,7 +11,7 @@ import torch
 from torch import Generator, Tensor, nn
 from torch.func import functional_call, vmap
 
-from optsweep.config.checks import InputError
+from optsweep.config.checks import Blaming, InputError
 from optsweep.config.schema import MLPConfig, ModuleConfig
 from optsweep.models.constructor import constructor, name_of
 from optsweep.models.mlp import StackedMLP
@@ -26,14 +26,20 @@ class Stack(Protocol):
         num_seeds: S.
         num_activations: Values that a pass keeps of one example of one seed for its gradients.
         note: How the seeds are computed if not all at once, and why; else empty.
+        rng_states: Of each seed, from where it draws on; None if nothing is drawn in training.
     """
 
     num_seeds: int
     num_activations: int
     note: str
+    rng_states: list[Tensor] | None
 
     def named_parameters(self) -> list[tuple[str, Tensor]]:
         """Every parameter in the order of the modules: leaf tensors (S, *own axes)."""
+        ...
+
+    def named_buffers(self) -> list[tuple[str, Tensor]]:
+        """Every buffer, such as running statistics: tensors (S, *own axes)."""
         ...
 
     def train(self, mode: bool) -> None:
@@ -113,6 +119,7 @@ class StackedModule:
         """Stack the networks in `beginnings`, one for each seed; see `build_stack`."""
         networks = [network for network, _ in beginnings]
         findings = probe(name, networks[0], input_shape, num_classes)
+        self._blaming = Blaming(f"model {name}")
         self.num_seeds = len(networks)
         self.num_activations = findings.num_activations
         why_not = ""
@@ -131,10 +138,10 @@ class StackedModule:
         self._parameters = {of_seeds[0][0]: stack(of_seeds) for of_seeds in parameters}
         buffers = zip(*(network.named_buffers() for network in networks), strict=True)
         self._buffers = {of_seeds[0][0]: stack(of_seeds) for of_seeds in buffers}
-        self._rng_states: list[Tensor] | None = None
+        self.rng_states: list[Tensor] | None = None
         if findings.is_random:
             self._generator = _generator_of(device, name)
-            self._rng_states = (
+            self.rng_states = (
                 [state for _, state in beginnings]
                 if device.type == "cpu"
                 else [Generator(device).manual_seed(seed).get_state() for seed in seeds]
@@ -152,7 +159,7 @@ class StackedModule:
         return list(self._parameters.items())
 
     def named_buffers(self) -> list[tuple[str, Tensor]]:
-        """Every buffer, such as running statistics: tensors (S, *own axes)."""
+        """See `Stack.named_buffers`."""
         return list(self._buffers.items())
 
     def train(self, mode: bool) -> None:
@@ -186,7 +193,7 @@ class StackedModule:
             for key, value in self._parameters.items()
         }
         twin._buffers = {key: value.clone() for key, value in self._buffers.items()}
-        twin._rng_states = copy.copy(self._rng_states)
+        twin.rng_states = copy.copy(self.rng_states)
         twin._networks = copy.deepcopy(self._networks)
         if not self._at_once:
             twin._bind()
@@ -197,10 +204,11 @@ class StackedModule:
         shared = images.ndim == 1 + self._num_input_axes
         if self._at_once:
             of_seeds = vmap(self._call, in_dims=(0, 0, None if shared else 0))
-            return of_seeds(self._parameters, self._buffers, images)
+            with self._blaming:
+                return of_seeds(self._parameters, self._buffers, images)
         logits = []
         for index, network in enumerate(self._networks):
-            with self._own_randomness(index):
+            with self._own_randomness(index), self._blaming:
                 logits.append(network(images if shared else images[index]))
         return torch.stack(logits)
 
@@ -229,13 +237,13 @@ class StackedModule:
     @contextmanager
     def _own_randomness(self, index: int) -> Iterator[None]:
         """Let one seed go on with its own random numbers, and the caller then with his."""
-        if self._rng_states is None or not self._networks[0].training:
+        if self.rng_states is None or not self._networks[0].training:
             yield
             return
         callers = self._generator.get_state()
-        self._generator.set_state(self._rng_states[index])
+        self._generator.set_state(self.rng_states[index])
         yield
-        self._rng_states[index] = self._generator.get_state()
+        self.rng_states[index] = self._generator.get_state()
         self._generator.set_state(callers)
 
 

@@ -8,6 +8,7 @@ import platform
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -20,6 +21,7 @@ from optsweep.engine import Scores
 from optsweep.engine.choice import ENGINES
 from optsweep.models import build_stack
 from optsweep.runs import mean_accuracy
+from optsweep.training.checkpoints import Checkpoints
 from optsweep.training.loop import Epoch, Training, train
 from optsweep.training.plan import Plan
 from optsweep.training.recording import Recorder
@@ -36,11 +38,22 @@ class Record:
     gradients: list[dict[str, Any]]
 
 
-def train_cell(plan: Plan, on_epoch: Callable[[Epoch], None] = lambda epoch: None) -> Record:
+def train_cell(
+    plan: Plan,
+    on_epoch: Callable[[Epoch], None] = lambda epoch: None,
+    directory: Path | None = None,
+    tell: Callable[[str], None] = lambda line: None,
+) -> Record:
     """Load the data, train the stack and score it.
 
+    Args:
+        plan: What to train.
+        on_epoch: Told of every epoch that is trained here.
+        directory: Where checkpoints and weights go; None: nowhere, whatever the configuration.
+        tell: Told in a line where the training begins, if not at its beginning.
+
     Raises:
-        InputError: If the data are missing or corrupt.
+        InputError: If the data are missing or corrupt, or the weights to begin with are.
     """
     config, work = plan.config, plan.work
     engine_module = ENGINES[plan.engine.name]
@@ -59,10 +72,14 @@ def train_cell(plan: Plan, on_epoch: Callable[[Epoch], None] = lambda epoch: Non
         )
         engine = engine_module.build(work, stack, dataset.train)
         recorder = Recorder(config.record, stack, dataset.train, config.seeds)
+        checkpoints = Checkpoints(directory, plan, stack, engine, recorder, tell)
+
+        start = checkpoints.begin()
 
         def told(epoch: Epoch) -> None:
             recorder.record(epoch.epoch, epoch.alive)
             on_epoch(epoch)
+            checkpoints.after(epoch)
 
         training = train(
             engine,
@@ -72,7 +89,9 @@ def train_cell(plan: Plan, on_epoch: Callable[[Epoch], None] = lambda epoch: Non
             work.batch_size,
             told,
             config.stopping,
+            start,
         )
+        checkpoints.end()
         result = _result(plan, training, engine.name)
     return Record(_history(config, training), result, recorder.rows)
 

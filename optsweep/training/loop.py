@@ -51,6 +51,22 @@ class Training:
     stopped: Stop | None = None
 
 
+@dataclass(frozen=True)
+class Start:
+    """Where a training begins.
+
+    Attributes:
+        epochs: Those of it that were trained before; the stack is as the last of them left it.
+        age: Epochs that its weights were trained for before its own first one. They go on with
+            the orders of examples that would have come next.
+        alive: (S,) bool, seeds that had not diverged; None: all.
+    """
+
+    epochs: Sequence[Epoch] = ()
+    age: int = 0
+    alive: np.ndarray | None = None
+
+
 def train(
     engine: Engine,
     dataset: Dataset,
@@ -59,6 +75,7 @@ def train(
     batch_size: int,
     on_epoch: Callable[[Epoch], None],
     stopping: StoppingConfig = NEVER,
+    start: Start = Start(),
 ) -> Training:
     """Train a stack of seeds, epoch by epoch.
 
@@ -71,14 +88,15 @@ def train(
         seeds: Seeds of the stack, which decide the order of the examples.
         learning_rates: (epochs, 1) or (epochs, steps of an epoch).
         batch_size: Examples of a step.
-        on_epoch: Told of every epoch, the untrained network first.
+        on_epoch: Told of every epoch that was not trained before, the untrained network first.
         stopping: When to end before the last epoch.
+        start: Where to begin.
     """
     num_examples = len(dataset.train)
     steps_per_epoch = -(-num_examples // batch_size)
     seconds = 0.0
-    alive = np.ones(len(seeds), dtype=bool)
-    epochs: list[Epoch] = []
+    alive = np.ones(len(seeds), dtype=bool) if start.alive is None else start.alive
+    epochs = list(start.epochs)
     stopped: Stop | None = None
 
     def record(epoch: int, lr: float | None, scores: Scores) -> None:
@@ -90,16 +108,20 @@ def train(
         epochs.append(Epoch(epoch, epoch * steps_per_epoch, lr, scores, val, test, seconds, alive))
         on_epoch(epochs[-1])
 
-    record(0, None, engine.evaluate(dataset.train))
-    for epoch, rates in enumerate(learning_rates, start=1):
+    if epochs:
+        seconds, alive = epochs[-1].seconds, epochs[-1].alive
+    else:
+        record(0, None, engine.evaluate(dataset.train))
+    while (epoch := epochs[-1].epoch + 1) <= len(learning_rates):
+        stopped = find_stop(stopping, _accuracies(epochs))
+        if stopped or (epoch > 1 and not alive.any()):
+            break
+        rates = learning_rates[epoch - 1]
         started = time.perf_counter()
-        orders = _orders(seeds, epoch, batch_size, dataset)
+        orders = _orders(seeds, start.age + epoch, batch_size, dataset)
         scores = engine.train_epoch(orders, rates)
         seconds += time.perf_counter() - started
         record(epoch, float(rates[-1]), scores)
-        stopped = find_stop(stopping, _accuracies(epochs)) if epoch < len(learning_rates) else None
-        if stopped or not alive.any():
-            break
     final_train = engine.evaluate(dataset.train)
     finite = epochs[-1].alive & np.isfinite(final_train.loss)
     epochs[-1] = dataclasses.replace(epochs[-1], alive=finite)

@@ -72,6 +72,13 @@ class Recorder:
         if self._gradients and _sees_pixels(model, train):
             self._columns = chosen_columns(train.images)
 
+    def resume(self, rows: Sequence[dict[str, Any]]) -> None:
+        """Go on after these rows, with a model that is as it was when they were recorded."""
+        self.rows = list(rows)
+        if self._weights:
+            weights = self._model.named_parameters()
+            self._previous = [weight.detach().clone() for _, weight in weights]
+
     def record(self, epoch: int, alive: np.ndarray) -> None:
         """Add the rows of an epoch that has just ended, if anything is to be recorded.
 

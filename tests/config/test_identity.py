@@ -7,10 +7,16 @@ from pathlib import Path
 import pytest
 
 from optsweep.config.identity import MAX_LABEL_LENGTH, cell_name, config_hash, label
-from optsweep.config.schema import Config, DatasetConfig, MLPConfig
+from optsweep.config.schema import Config, DatasetConfig, MLPConfig, Origin
 
-# Where the data come from and how fast the work goes.
-IRRELEVANT = {"dataset.root", "trainer.num_threads"}
+# Where the data come from, how fast the work goes, and what of it is kept.
+IRRELEVANT = {
+    "dataset.root",
+    "trainer.num_threads",
+    "trainer.checkpoint",
+    "trainer.keep_weights",
+}
+ORIGIN = Origin("multirun/cells/default_0123456789", "0123456789", 4)
 
 
 def other(value):
@@ -42,7 +48,8 @@ def variants(config):
         elif isinstance(value, dict):
             changed = {key: {**value, key: other(value[key])} for key in value}
         else:
-            yield group.name, dataclasses.replace(config, **{group.name: other(value)})
+            another = ORIGIN if group.name == "start_from" else other(value)
+            yield group.name, dataclasses.replace(config, **{group.name: another})
             continue
         for key, item in changed.items():
             yield f"{group.name}.{key}", dataclasses.replace(config, **{group.name: item})
@@ -60,6 +67,13 @@ def test_variants_are_of_every_key():
 def test_hash_is_of_all_that_decides_the_result(key):
     same = config_hash(VARIANTS[key]) == config_hash(Config())
     assert same == (key in IRRELEVANT)
+
+
+def test_hash_is_of_the_cell_and_the_epoch_that_a_cell_begins_with():
+    known = config_hash(Config(start_from=ORIGIN))
+    for key, same in (("path", True), ("cell", False), ("epoch", False)):
+        moved = dataclasses.replace(ORIGIN, **{key: other(getattr(ORIGIN, key))})
+        assert (config_hash(Config(start_from=moved)) == known) == same
 
 
 def test_hashes_of_variants_differ_from_one_another():

@@ -139,10 +139,10 @@ def test_gradients_of_a_network_as_it_is_evaluated(module_stack):
     model.train(True)
     model.forward(train.images)  # moves the running statistics away from 0 and 1
     buffers = [buffer.clone() for _, buffer in model.named_buffers()]
-    states = [state.clone() for state in model._rng_states]
+    states = [state.clone() for state in model.rng_states]
     _, whole = loss_gradients(model, train)
     assert all(map(torch.equal, buffers, (buffer for _, buffer in model.named_buffers())))
-    assert all(map(torch.equal, states, model._rng_states))
+    assert all(map(torch.equal, states, model.rng_states))
     for index in range(len(SEEDS)):
         network = Normalised(784, 10).double().eval()
         values = {name: stacked[index] for name, stacked in model.named_parameters()}

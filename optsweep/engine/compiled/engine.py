@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from typing import Any, NamedTuple
@@ -117,6 +117,31 @@ class CompiledEngine:
             ]
             sums = [np.sum([part.result() for part in parts], axis=0) for parts in futures]
         return _scores(sums, len(split))
+
+    def state(self) -> dict[str, Any]:
+        """See `Engine.state`; between epochs moments are up to date whatever the loop."""
+        moments = {key: torch.from_numpy(np.stack(of)) for key, of in self._moments().items()}
+        return {"num_steps": self.num_steps, **moments}
+
+    def restore(self, state: Mapping[str, Any]) -> bool:
+        """See `Engine.restore`."""
+        moments = self._moments()
+        if not moments.keys() <= state.keys():
+            return False
+        self.num_steps = state["num_steps"]
+        for key, of_seeds in moments.items():
+            for moment, saved in zip(of_seeds, state[key].numpy(), strict=True):
+                moment[:] = saved
+        return True
+
+    def _moments(self) -> dict[str, list[np.ndarray]]:
+        """The moments that the rule keeps, by part of the model and name: (P,) of every seed."""
+        return {
+            f"{part}.{name}": [getattr(getattr(model, part), name) for model in self.models]
+            for part in Model._fields
+            for name, is_kept in zip(("first", "second", "largest"), self.rule.moments, strict=True)
+            if is_kept
+        }
 
     def _train(
         self, seed: int, order: np.ndarray, table: np.ndarray, place: Place | None

@@ -1,0 +1,125 @@
+"""What an optimizer has gathered, taken out as plain data and put into another of its class."""
+
+from __future__ import annotations
+
+import inspect
+import io
+import pickle
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.optim import Optimizer
+
+from optsweep.optim.stacks import SeedwiseOptimizer, StackOptimizer
+
+State = list[dict[str, Any]]  # of every optimizer of a stack: one, or one for each seed
+
+
+def state_of(optimizer: StackOptimizer) -> State:
+    """The state, which shares its tensors with the optimizer."""
+    return [part.state_dict() for part in _parts(optimizer)]
+
+
+def restore(optimizer: StackOptimizer, state: State) -> bool:
+    """Let an optimizer go on from where one of its class was.
+
+    It keeps the settings that it was made with. Unlike `load_state_dict`, this changes the type
+    of no number, which NAdam's float32 product under float64 weights would not survive.
+
+    Returns:
+        Whether it took the state: not if parameters are grouped otherwise, or if it lacks what
+        the optimizer's settings make it gather, such as AMSGrad's largest moments.
+    """
+    parts = _parts(optimizer)
+    if len(parts) != len(state) or not all(map(_fits, parts, state)):
+        return False
+    for part, saved in zip(parts, state, strict=True):
+        settings = {"params", *_settings_of(part)}
+        parameters = [tensor for group in part.param_groups for tensor in group["params"]]
+        for index, values in saved["state"].items():
+            device = parameters[index].device
+            part.state[parameters[index]] = {
+                # Single numbers, such as counts of steps, are kept by the host.
+                key: value.to(device) if isinstance(value, Tensor) and value.ndim else value
+                for key, value in values.items()
+            }
+        for group, others in zip(part.param_groups, saved["param_groups"], strict=True):
+            group.update({key: value for key, value in others.items() if key not in settings})
+    return True
+
+
+def is_restorable(build: Callable[[Sequence[tuple[str, Tensor]]], StackOptimizer]) -> bool:
+    """Tell whether an optimizer's state is all that it goes on from.
+
+    Measured, not listed: after a few steps its state is put into a new one, and both take a few
+    more steps. False if these differ in any bit, or if the state is not plain data.
+
+    Args:
+        build: Makes the optimizer of a stack; see `ResolvedOptimizer.build`.
+    """
+    generator = torch.Generator().manual_seed(0)
+
+    def draw() -> list[Tensor]:
+        return [torch.randn(2, *shape, generator=generator) for shape in ((3, 4), (3,))]
+
+    def stepped(optimizer: StackOptimizer, stacks: list[Tensor], gradients: list) -> None:
+        for of_step in gradients:
+            for stack, gradient in zip(stacks, of_step, strict=True):
+                stack.grad = gradient.clone()
+            optimizer.step()
+
+    stacks, first, then = draw(), [draw() for _ in range(6)], [draw() for _ in range(3)]
+    stacks = [stack.requires_grad_() for stack in stacks]
+    optimizer = build(list(zip("ab", stacks, strict=True)))
+    stepped(optimizer, stacks, first)
+    others = [stack.detach().clone().requires_grad_() for stack in stacks]
+    continued = build(list(zip("ab", others, strict=True)))
+    buffer = io.BytesIO()
+    try:
+        torch.save(state_of(optimizer), buffer)
+        buffer.seek(0)
+        state = torch.load(buffer, weights_only=True)
+    except (pickle.PickleError, AttributeError, TypeError):
+        return False
+    taken = restore(continued, state)
+    stepped(optimizer, stacks, then)
+    stepped(continued, others, then)
+    return taken and all(map(torch.equal, stacks, others))
+
+
+def _parts(optimizer: StackOptimizer) -> list[Optimizer]:
+    return optimizer.optimizers if isinstance(optimizer, SeedwiseOptimizer) else [optimizer]
+
+
+def _settings_of(part: Optimizer) -> set[str]:
+    """The arguments of its class but the parameters."""
+    return set(inspect.signature(type(part)).parameters) - {"params"}
+
+
+def _fits(part: Optimizer, saved: Mapping[str, Any]) -> bool:
+    groups, others = part.param_groups, saved["param_groups"]
+    if [len(group["params"]) for group in groups] != [len(group["params"]) for group in others]:
+        return False
+    state = saved["state"]  # without those that were never stepped
+    return all(keys <= set(state.get(i, keys)) for i, keys in enumerate(_gathered(part)))
+
+
+def _gathered(part: Optimizer) -> list[set[str]]:
+    """What an optimizer with these settings keeps of each parameter, seen in a step of small ones.
+
+    Of a group's parameters one of each number of axes is looked at.
+    """
+    known = _settings_of(part)
+    kinds = []
+    for group in part.param_groups:
+        settings = {key: value for key, value in group.items() if key in known}
+        axes = {tensor.ndim: torch.zeros([1] * tensor.ndim) for tensor in group["params"]}
+        small = {ndim: tensor.requires_grad_() for ndim, tensor in axes.items()}
+        for tensor in small.values():
+            tensor.grad = torch.zeros_like(tensor)
+        twin = type(part)(list(small.values()), **settings)
+        twin.step()
+        kinds += [set(twin.state.get(small[tensor.ndim], ())) for tensor in group["params"]]
+    return kinds
