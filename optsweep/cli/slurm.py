@@ -8,6 +8,7 @@ without a result has been cancelled or lost.
 from __future__ import annotations
 
 import subprocess
+import threading
 import time
 from collections.abc import Sequence
 
@@ -22,6 +23,7 @@ from submitit.slurm.slurm import SlurmInfoWatcher
 from optsweep.config.checks import InputError
 
 _SECONDS_BETWEEN_LOOKS = 15
+_looking = threading.Lock()
 _LEAVING, _GONE = "COMPLETING", "GONE"  # to submitit, the first is not done and the second is
 
 
@@ -30,8 +32,11 @@ class QueueWatcher(SlurmInfoWatcher):
 
     def update(self) -> None:
         """Ask Slurm about all jobs that submitit waits for."""
-        self._num_calls += 1
-        self._last_status_check = time.time()
+        with _looking:
+            if time.time() - self._last_status_check < 1:
+                return  # another thread has just asked, and a second look would come too soon
+            self._num_calls += 1
+            self._last_status_check = time.time()
         command = self._make_command()
         if command is None:
             return
