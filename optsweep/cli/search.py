@@ -148,7 +148,9 @@ class SearchLoop:
             if refusal is None:
                 return
             refusals.append(refusal)
-        raise InputError(refusals[0])
+        whole = isinstance(value, float) and "expected a whole number" in refusals[0]
+        hint = "; whole numbers are int(interval(LOW,HIGH)) or range(LOW,HIGH)" if whole else ""
+        raise InputError(refusals[0] + hint)
 
     def _refusal(self, space: Space, point: Point) -> str | None:
         """Why a point cannot be trained; None if it can."""
