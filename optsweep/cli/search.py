@@ -36,6 +36,7 @@ from optsweep.cli.search_settings import (
     num_jobs,
     pruner_of,
     sampler_of,
+    seed_of,
     study_name,
 )
 from optsweep.cli.search_space import read_space
@@ -166,7 +167,7 @@ class SearchLoop:
 
     def _proposer(self, space: Space) -> Proposer:
         make = functools.partial(sampler_of, self.settings)
-        return Proposer(make, self.settings.sampler.get("seed"), space)
+        return Proposer(make, seed_of(self.settings), space)
 
     def _search(self, name: str, variant: int, space: Space) -> Study:
         """Run trials of one Optuna study until it has its total, together with other processes."""

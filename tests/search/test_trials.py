@@ -30,7 +30,7 @@ def study(tmp_path):
     return opened(tmp_path)
 
 
-def tpe(seed: int | None) -> optuna.samplers.BaseSampler:
+def tpe(seed: int) -> optuna.samplers.BaseSampler:
     return optuna.samplers.TPESampler(seed=seed, n_startup_trials=3)
 
 
