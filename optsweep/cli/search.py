@@ -17,11 +17,9 @@ from typing import Any
 from hydra.core.config_loader import ConfigLoader
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.utils import JobReturn
-from hydra.errors import HydraException
 from hydra.plugins.launcher import Launcher
 from joblib.externals.loky import get_reusable_executor
 from omegaconf import DictConfig
-from omegaconf.errors import OmegaConfBaseException
 from optuna.exceptions import UpdateFinishedTrialError
 from optuna.study import Study
 from optuna.trial import Trial, TrialState
@@ -29,7 +27,7 @@ from optuna.trial import Trial, TrialState
 from optsweep import runs
 from optsweep.cli import composition
 from optsweep.cli.grids import split_override
-from optsweep.cli.mistakes import one_line
+from optsweep.cli.mistakes import is_mistake, one_line
 from optsweep.cli.overrides import rewrite
 from optsweep.cli.search_settings import (
     check_settings,
@@ -158,7 +156,9 @@ class SearchLoop:
         try:
             with self._composing:
                 composition.plan(self._composed(as_overrides({**space.fixed, **point})))
-        except (InputError, HydraException, OmegaConfBaseException) as error:
+        except Exception as error:
+            if not is_mistake(error):
+                raise
             return one_line(error)
         return None
 
