@@ -37,7 +37,8 @@ if TYPE_CHECKING:
     from optsweep.training.cell import Record
 
 
-_DEBUG = "--debug"  # a flag of ours, for the tracebacks of mistakes
+# Flags of ours: for the tracebacks of mistakes, and for what would be trained.
+_DEBUG, _DRY_RUN = "--debug", "--dry-run"
 # Flags after which Hydra only shows something.
 _INFORMATION = {"-h", "--help", "--hydra-help", "--version", "-sc", "--shell-completion"}
 
@@ -54,7 +55,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     try:
         with in_one_line(debug):
             os.environ[FULL_ERROR] = "1"  # let Hydra raise what it would print
-            _run([argument for argument in given if argument != _DEBUG])
+            _run([each for each in given if each not in (_DEBUG, _DRY_RUN)], _DRY_RUN in given)
     except CellsFailed as failed:
         sys.exit(failed.tell(debug))
     finally:
@@ -64,17 +65,22 @@ def main(arguments: Sequence[str] | None = None) -> None:
             os.environ[FULL_ERROR] = asked
 
 
-def _run(given: list[str]) -> None:
+def _run(given: list[str], dry: bool) -> None:
     sys.argv[1:] = rewrite(given, composition.config_dir())
     for sweeper in (GridSweeper, SearchSweeper):
         Plugins.instance().register(sweeper)
     if not _INFORMATION.intersection(given):
         flags = _flags(sys.argv[1:])
         composed = check_command_line(sys.argv[1:])
+        is_sweep = flags.multirun or composed.hydra.mode == RunMode.MULTIRUN
+        shows = flags.cfg is not None or flags.info is not None
+        if dry or (flags.cfg is not None and is_sweep):
+            from optsweep.cli.dry_run import print_configurations, show  # noqa: PLC0415
+
+            return show(composed, is_sweep) if dry else print_configurations(composed, flags.cfg)
         if composed.hydra.launcher._target_.endswith(".ClusterLauncher"):
             _register_cluster()
-        shows = flags.cfg is not None or flags.info is not None
-        if not (shows or flags.multirun or composed.hydra.mode == RunMode.MULTIRUN):
+        if not shows and not is_sweep:
             check_run(composed)
     try:
         _hydra_main()
