@@ -8,6 +8,7 @@ proposes the same points again, and leaves a killed process's trials running for
 from __future__ import annotations
 
 import functools
+import itertools
 import queue
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -142,8 +143,8 @@ class SearchLoop:
     def _check_value(self, space: Space, key: str, value: Any, others: Sequence[Point]) -> None:
         """Raise what was wrong first if a value goes with none of several values of the others."""
         refusals = []
-        for each in others:
-            refusal = self._refusal(space, space.with_value(key, value, each))
+        for point in itertools.chain(*(space.with_value(key, value, each) for each in others)):
+            refusal = self._refusal(space, point)
             if refusal is None:
                 return
             refusals.append(refusal)
