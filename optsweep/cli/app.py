@@ -130,9 +130,6 @@ def run_job(composed: DictConfig) -> float:
     """
     try:
         return _objective(composed)
-    except PrunedError as pruned:
-        print(pruned)
-        return pruned.objective
     except Exception as error:
         if HydraConfig.get().mode == RunMode.RUN:
             raise _PastHydra(error) from error
@@ -163,7 +160,11 @@ def _objective(composed: DictConfig) -> float:
         with alone_in(directory, console.print, patience), logged(directory / runs.LOG_FILE):
             result = None if composed.rerun else runs.finished(directory, config)
             if result is None:
-                result = _trained(console, composed, config, directory)
+                try:
+                    result = _trained(console, composed, config, directory)
+                except PrunedError as pruned:
+                    console.print(str(pruned))
+                    return pruned.objective
                 console.print(f"results: {_shown(directory)}")
     else:
         runs.tidy(directory)

@@ -8,6 +8,7 @@ proposes the same points again, and leaves a killed process's trials running for
 from __future__ import annotations
 
 import functools
+import itertools
 import queue
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -17,11 +18,9 @@ from typing import Any
 from hydra.core.config_loader import ConfigLoader
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.utils import JobReturn
-from hydra.errors import HydraException
 from hydra.plugins.launcher import Launcher
 from joblib.externals.loky import get_reusable_executor
 from omegaconf import DictConfig
-from omegaconf.errors import OmegaConfBaseException
 from optuna.exceptions import UpdateFinishedTrialError
 from optuna.study import Study
 from optuna.trial import Trial, TrialState
@@ -29,13 +28,14 @@ from optuna.trial import Trial, TrialState
 from optsweep import runs
 from optsweep.cli import composition
 from optsweep.cli.grids import split_override
-from optsweep.cli.mistakes import one_line
+from optsweep.cli.mistakes import is_mistake, one_line
 from optsweep.cli.overrides import rewrite
 from optsweep.cli.search_settings import (
     check_settings,
     num_jobs,
     pruner_of,
     sampler_of,
+    seed_of,
     study_name,
 )
 from optsweep.cli.search_space import read_space
@@ -143,19 +143,23 @@ class SearchLoop:
     def _check_value(self, space: Space, key: str, value: Any, others: Sequence[Point]) -> None:
         """Raise what was wrong first if a value goes with none of several values of the others."""
         refusals = []
-        for each in others:
-            refusal = self._refusal(space, space.with_value(key, value, each))
+        for point in itertools.chain(*(space.with_value(key, value, each) for each in others)):
+            refusal = self._refusal(space, point)
             if refusal is None:
                 return
             refusals.append(refusal)
-        raise InputError(refusals[0])
+        whole = isinstance(value, float) and "expected a whole number" in refusals[0]
+        hint = "; whole numbers are int(interval(LOW,HIGH)) or range(LOW,HIGH)" if whole else ""
+        raise InputError(refusals[0] + hint)
 
     def _refusal(self, space: Space, point: Point) -> str | None:
         """Why a point cannot be trained; None if it can."""
         try:
             with self._composing:
                 composition.plan(self._composed(as_overrides({**space.fixed, **point})))
-        except (InputError, HydraException, OmegaConfBaseException) as error:
+        except Exception as error:
+            if not is_mistake(error):
+                raise
             return one_line(error)
         return None
 
@@ -164,7 +168,7 @@ class SearchLoop:
 
     def _proposer(self, space: Space) -> Proposer:
         make = functools.partial(sampler_of, self.settings)
-        return Proposer(make, self.settings.sampler.get("seed"), space)
+        return Proposer(make, seed_of(self.settings), space)
 
     def _search(self, name: str, variant: int, space: Space) -> Study:
         """Run trials of one Optuna study until it has its total, together with other processes."""
