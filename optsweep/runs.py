@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import contextlib
 import csv
+import errno
+import hashlib
 import io
 import json
 import math
@@ -32,6 +34,7 @@ CURVES_FILE = "curves.png"
 CHECKPOINT_FILE = "checkpoint.pt"  # while it trains: what it goes on from if it is killed
 COMPOSED_FOLDER = ".hydra"  # what Hydra composed, and from what
 WEIGHTS_FOLDER = "weights"  # epoch_<N>.pt for every epoch after which they are kept
+LOG_FILE = "log.txt"
 # Of all runs together.
 RUNS_FOLDER = "multirun"
 QUICK_FOLDER = "quick"  # in it, the runs of the study that are cut short
@@ -41,7 +44,8 @@ QUICK_FILE = "quick.json"  # tells the report that the folder's runs are cut sho
 MACHINE_FILE = "machine.json"
 RESERVED_NAMES = (CELLS_FOLDER, REPORT_FOLDER, QUICK_FOLDER)  # which no sweep may have
 # Of a sweep, in a folder of its name beside the cells.
-SWEEP_FILE = "cells.csv"
+SWEEP_FILE = "cells.csv"  # of the cells that were asked for last
+SWEEP_FILES = "cells-*.csv"  # one for each list of cells, with a hash of it in place of the star
 STUDY_FILE = "study.db"
 TRIALS_FILE = "trials.csv"
 FINALS_FILE = "finals.csv"
@@ -234,6 +238,52 @@ def tidy(directory: Path) -> None:
     with contextlib.suppress(OSError):
         (directory / CHECKPOINT_FILE).unlink(missing_ok=True)
         remove_partials(directory)
+
+
+def refusal(directory: Path) -> str:
+    """Why nothing can be written in a directory, which need not be there yet; empty if it can."""
+    there = next(path for path in (directory, *directory.parents) if os.path.lexists(path))
+    if not there.is_dir():
+        return f"{there}: {os.strerror(errno.ENOTDIR)}"
+    usable = os.access(there, os.W_OK | os.X_OK)
+    return "" if usable else f"{there}: {os.strerror(errno.EACCES)}"
+
+
+def list_cells(folder: Path, rows: Iterable[Mapping[str, Any]]) -> None:
+    """Keep the cells of a sweep in the sweep's folder, beside those of earlier ones of its name.
+
+    `cells.csv` has the latest list, for all who want the sweep as it stands. Every list also has
+    a file with a hash of its cells in the name: so one never costs another, and nor do two
+    processes that begin at once. A `cells.csv` of an earlier version, without such a file, gets
+    one.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    latest = folder / SWEEP_FILE
+    texts = [latest.read_text(encoding="utf-8")] if latest.exists() else []
+    for text in (*texts, to_csv(SWEEP_COLUMNS, rows)):
+        write_atomically(_list_file(folder, text), text)
+    write_atomically(latest, text)
+
+
+def cell_lists(folder: Path) -> dict[str, Path]:
+    """The lists of cells in a sweep's folder, each once: the latest by the folder's name.
+
+    An earlier one is called by that and its hash, as in `grid-1f2e3d4c5b`.
+    """
+    latest = folder / SWEEP_FILE
+    lists = {folder.name: latest} if latest.exists() else {}
+    same = _list_file(folder, latest.read_text(encoding="utf-8")) if lists else None
+    for path in sorted(folder.glob(SWEEP_FILES)):
+        if path != same:
+            lists[folder.name + path.stem.removeprefix("cells")] = path
+    return lists
+
+
+def _list_file(folder: Path, text: str) -> Path:
+    """The file of a list: cells that are asked for in other words are the same list."""
+    cells = sorted({line.partition(",")[0] for line in text.splitlines()})
+    digest = hashlib.sha256("\n".join(cells).encode()).hexdigest()[:10]
+    return folder / SWEEP_FILES.replace("*", digest)
 
 
 def counted_accuracies(accuracies: Iterable[float | None]) -> list[float]:

@@ -16,7 +16,7 @@ from optsweep.study.content import outline
 TESTS = Path(__file__).resolve().parent
 NOTEBOOKS = TESTS.parent / "notebooks"
 NAMES = ("quickstart", "study")
-EXPERIMENTS = ("r1_init", "b5_gradients", "lr_grid_sgd")
+EXPERIMENTS = ("r1_init", "b5_gradients", "lr_grid")
 MAX_BYTES = 2_500_000
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import os
 import sys
 from collections.abc import Sequence
@@ -11,15 +12,19 @@ from typing import TYPE_CHECKING, Any
 import hydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.plugins import Plugins
+from hydra.main import get_args_parser
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from optsweep import runs
 from optsweep.cli import composition
-from optsweep.cli.mistakes import MISTAKES, exit_with, is_mistake
+from optsweep.cli.cell_log import logged
+from optsweep.cli.grid_training import CellsFailed
+from optsweep.cli.mistakes import FULL_ERROR, exit_with, in_one_line, is_mistake, one_line
 from optsweep.cli.overrides import rewrite
 from optsweep.cli.sweepers import GridSweeper, SearchSweeper
 from optsweep.cli.trust import PARTS, check_command_line
+from optsweep.cli.validation import check_run
 from optsweep.config import identity
 from optsweep.config.checks import InputError
 
@@ -30,37 +35,60 @@ if TYPE_CHECKING:
     from optsweep.training.cell import Record
 
 
+_DEBUG = "--debug"  # a flag of ours, for the tracebacks of mistakes
 # Flags after which Hydra only shows something.
 _INFORMATION = {"-h", "--help", "--hydra-help", "--version", "-sc", "--shell-completion"}
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run the command line: exit code 2 and one line for a user's mistake.
+    """Run the command line: exit code 2 and one line for a user's mistake, 1 for a bug.
 
     Args:
         arguments: In place of those that the program was started with.
     """
-    # Let Hydra raise what it would print, so that it can be said in one line here.
-    os.environ.setdefault("HYDRA_FULL_ERROR", "1")
+    given = sys.argv[1:] if arguments is None else list(arguments)
+    asked = os.environ.get(FULL_ERROR)
+    debug = _DEBUG in given or asked == "1"
     try:
-        given = sys.argv[1:] if arguments is None else list(arguments)
-        sys.argv[1:] = rewrite(given, composition.config_dir())
-        for sweeper in (GridSweeper, SearchSweeper):
-            Plugins.instance().register(sweeper)
-        if not _INFORMATION.intersection(given):
-            composed = check_command_line(sys.argv[1:])
-            if composed.hydra.launcher._target_.endswith(".ClusterLauncher"):
-                _register_cluster()
+        with in_one_line(debug):
+            os.environ[FULL_ERROR] = "1"  # let Hydra raise what it would print
+            _run([argument for argument in given if argument != _DEBUG])
+    except CellsFailed as failed:
+        sys.exit(failed.tell(debug))
+    finally:
+        if asked is None:
+            del os.environ[FULL_ERROR]
+        else:
+            os.environ[FULL_ERROR] = asked
+
+
+def _run(given: list[str]) -> None:
+    sys.argv[1:] = rewrite(given, composition.config_dir())
+    for sweeper in (GridSweeper, SearchSweeper):
+        Plugins.instance().register(sweeper)
+    if not _INFORMATION.intersection(given):
+        flags = _flags(sys.argv[1:])
+        composed = check_command_line(sys.argv[1:])
+        if composed.hydra.launcher._target_.endswith(".ClusterLauncher"):
+            _register_cluster()
+        shows = flags.cfg is not None or flags.info is not None
+        if not (shows or flags.multirun or composed.hydra.mode == RunMode.MULTIRUN):
+            check_run(composed)
+    try:
         _hydra_main()
-    except KeyboardInterrupt:
-        print("optsweep: interrupted; the same command continues", file=sys.stderr)
-        sys.exit(130)
-    except MISTAKES as error:
-        exit_with(error)
-    except ValueError as error:
-        if not is_mistake(error):
-            raise
-        exit_with(error)
+        return
+    except _PastHydra as carrier:
+        error = carrier.error
+    raise error
+
+
+def _flags(arguments: Sequence[str]) -> argparse.Namespace:
+    """What Hydra's own parser reads, whose mistakes are one line here."""
+    parser = get_args_parser()
+    parser.error = lambda message: exit_with(  # type: ignore[method-assign]
+        InputError(f"{message}; --help and --hydra-help tell of what there is")
+    )
+    return parser.parse_intermixed_args(arguments)
 
 
 def _register_cluster() -> None:
@@ -82,14 +110,25 @@ def run_job(composed: DictConfig) -> float:
     """Hydra's task: train one cell, or find it done; its objective is a finite number.
 
     Raises:
-        InputError: In a sweep, if the data or the directory cannot be used.
+        InputError: For every mistake of the user's. What is something else is a bug: only here,
+            where it was raised, can the one be told from the other.
     """
     try:
         return _objective(composed)
-    except MISTAKES as error:
-        if HydraConfig.get().mode == RunMode.MULTIRUN:
-            raise  # Hydra tells which job it was
-        exit_with(error)
+    except Exception as error:
+        if HydraConfig.get().mode == RunMode.RUN:
+            raise _PastHydra(error) from error
+        if is_mistake(error) and not isinstance(error, InputError):
+            raise InputError(one_line(error)) from error
+        raise
+
+
+class _PastHydra(BaseException):
+    """Carries what ended a run past Hydra, which would say something of its own."""
+
+    def __init__(self, error: Exception) -> None:
+        super().__init__(error)
+        self.error = error
 
 
 def _objective(composed: DictConfig) -> float:
@@ -105,12 +144,13 @@ def _objective(composed: DictConfig) -> float:
         if not composed.rerun and runs.read_result(directory) is not None:
             console.print(f"done before, but without its weights: {_shown(directory)}")
         texts = _composed_texts(composed)
-        runs.start(directory, config, texts)
-        record = _train_cell(console, config, directory)
-        history, gradients = record.history, record.gradients
-        runs.write(directory, history, record.result, gradients, config, texts)
-        result = record.result
-        console.print(f"results: {_shown(directory)}")
+        with logged(directory / runs.LOG_FILE):
+            runs.start(directory, config, texts)
+            record = _train_cell(console, config, directory)
+            history, gradients = record.history, record.gradients
+            runs.write(directory, history, record.result, gradients, config, texts)
+            result = record.result
+            console.print(f"results: {_shown(directory)}")
     else:
         runs.tidy(directory)
         console.print(f"done before: {_shown(directory)} (rerun=true trains it again)")

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import argparse
 import dataclasses
 import functools
 import gc
+import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import hydra
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
 from optsweep import runs
@@ -45,6 +48,57 @@ def compose(*overrides: str) -> Config:
     """
     with hydra.initialize_config_dir(str(config_dir())):
         return to_config(hydra.compose("config", rewrite(list(overrides), config_dir())))
+
+
+def compose_whole(arguments: Sequence[str]) -> DictConfig:
+    """Compose what a command line asks for but what it sweeps, as Hydra does before a sweep.
+
+    Args:
+        arguments: Rewritten ones.
+
+    Returns:
+        The configuration with its node `hydra`, which knows of all overrides.
+
+    Raises:
+        InputError: If a sweep varies Hydra's own settings, or there is another primary
+            configuration.
+        HydraException: If it does not compose.
+    """
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    for names in (("--config-path", "-cp"), ("--config-name", "-cn"), ("--config-dir", "-cd")):
+        parser.add_argument(*names)
+    flags, others = parser.parse_known_args(list(arguments))
+    if flags.config_path or flags.config_name:
+        raise InputError(
+            "--config-path, --config-name: there is one primary configuration; options of your own "
+            "go into a folder that --config-dir names"
+        )
+    texts = [text for text in others if "=" in text or text.startswith("~")]
+    overrides = OverridesParser.create().parse_overrides(texts)
+    paths = [f"file://{os.path.abspath(flags.config_dir)}"] if flags.config_dir else []
+    kept = []
+    for text, override in zip(texts, overrides, strict=True):
+        if override.key_or_group == "hydra.searchpath":
+            paths += OmegaConf.create({"paths": override.value()}).paths
+        elif not override.is_sweep_override():
+            kept.append(text)
+        else:
+            refuse_hydra(override.key_or_group)
+    searchpath = [f"hydra.searchpath=[{','.join(paths)}]"]
+    composed = hydra.compose("config", [*kept, *searchpath], return_hydra_config=True)
+    parsed = zip(texts, overrides, strict=True)
+    composed.hydra.overrides.task = [text for text, o in parsed if not o.is_hydra_override()]
+    return composed
+
+
+def refuse_hydra(key: str) -> None:
+    """A sweep varies cells, not what Hydra does.
+
+    Raises:
+        InputError: If the key is one of Hydra's.
+    """
+    if key.lstrip("+~").startswith(("hydra.", "hydra/")):
+        raise InputError(f"{key}: a sweep cannot vary Hydra's own settings")
 
 
 def to_config(composed: DictConfig) -> Config:

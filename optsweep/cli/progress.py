@@ -115,23 +115,30 @@ def result_table(result: Mapping[str, Any]) -> Table:
     return table
 
 
-def sweep_table(overrides: Sequence[str], results: Sequence[Mapping[str, Any] | None]) -> Table:
-    """The end of a sweep: one row a cell, named by the overrides that not all cells share.
+def distinct_words(overrides: Sequence[Sequence[str]]) -> list[str]:
+    """What to call each cell of a sweep: by those of its overrides that not all cells share."""
+    shared = set.intersection(*map(set, overrides))
+    told = [" ".join(word for word in cell if word not in shared) for cell in overrides]
+    return [name or "(all settings shared)" for name in told]
+
+
+def sweep_table(
+    names: Sequence[str], results: Sequence[Mapping[str, Any] | None], failed: Sequence[bool]
+) -> Table:
+    """The end of a sweep: one row a cell.
 
     Args:
-        overrides: Per cell, its overrides separated by spaces.
+        names: What the cells are called.
         results: Per cell, its result, or None if it was not trained.
+        failed: Per cell, whether something kept it from being trained.
     """
     table = Table(title=f"{len(results)} cells", title_justify="left")
     table.add_column("cell", overflow="fold")
     for heading in ("test accuracy", "train loss", "seconds"):
         table.add_column(heading, justify="right", no_wrap=True)
-    words = [cell.split() for cell in overrides]
-    shared = set.intersection(*map(set, words))
-    for cell, result in zip(words, results, strict=True):
-        name = " ".join(word for word in cell if word not in shared) or "(all settings shared)"
+    for name, result, has_failed in zip(names, results, failed, strict=True):
         if result is None:
-            table.add_row(name, "not trained", "", "")
+            table.add_row(name, "failed" if has_failed else "not trained", "", "")
             continue
         completed = [seed for seed in result["per_seed"] if seed["status"] == "completed"]
         figures = ["diverged", ""]
@@ -140,7 +147,8 @@ def sweep_table(overrides: Sequence[str], results: Sequence[Mapping[str, Any] | 
                 spread([seed[key] for seed in completed])
                 for key in ("test_accuracy", "final_train_loss")
             ]
+        told = ""
         if 0 < len(completed) < result["num_seeds"]:
-            name += f" ({result['num_seeds'] - len(completed)} of {result['num_seeds']} diverged)"
-        table.add_row(name, *figures, f"{result['seconds']:.1f}")
+            told = f" ({result['num_seeds'] - len(completed)} of {result['num_seeds']} diverged)"
+        table.add_row(name + told, *figures, f"{result['seconds']:.1f}")
     return table

@@ -23,9 +23,9 @@ from optuna.trial import Trial, TrialState
 
 from optsweep import runs
 from optsweep.cli import composition
+from optsweep.cli.composition import refuse_hydra
 from optsweep.cli.grids import split_override
 from optsweep.cli.overrides import rewrite
-from optsweep.cli.trust import refuse_hydra
 from optsweep.config import identity
 from optsweep.config.checks import InputError, as_text, integer, number
 from optsweep.config.schema import Config

@@ -11,11 +11,12 @@ import subprocess
 import time
 from collections.abc import Sequence
 
-from hydra.core.utils import JobReturn
+from hydra.core.utils import JobReturn, JobStatus
 from hydra_plugins.hydra_submitit_launcher.submitit_launcher import SlurmLauncher
 from omegaconf import OmegaConf
 from submitit import SlurmJob
-from submitit.core.utils import UncompletedJobError
+from submitit.core.core import Job
+from submitit.core.utils import FailedJobError, UncompletedJobError
 from submitit.slurm.slurm import SlurmInfoWatcher
 
 from optsweep.config.checks import InputError
@@ -48,10 +49,6 @@ class QueueWatcher(SlurmInfoWatcher):
             state = queued.get(job, _GONE if left_before else _LEAVING)
             self._info_dict[job] = {"JobID": job, "State": state}
 
-    def all_done(self) -> bool:
-        """Whether no job is in the queue any more."""
-        return all(self.is_done(job) for job in self._registered)
-
 
 class ClusterLauncher(SlurmLauncher):
     """What `hydra/launcher=submitit_slurm` names."""
@@ -59,31 +56,39 @@ class ClusterLauncher(SlurmLauncher):
     def launch(
         self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int
     ) -> Sequence[JobReturn]:
-        """Run cells as the jobs of one array and wait for them.
+        """Run cells as the jobs of one array, and wait for all of them.
 
         They write checkpoints, unless the user says otherwise, from which a cell goes on that is
         queued again because its time was up.
 
-        Raises:
-            InputError: If one ended without a result; not before all have ended.
+        A job that was cancelled, lost or failed has an InputError for its result, and leaves the
+        others theirs.
         """
-        watcher = QueueWatcher(delay_s=_SECONDS_BETWEEN_LOOKS)
-        SlurmJob.watcher = watcher
-        try:
-            return super().launch(self._with_checkpoints(job_overrides), initial_job_idx)
-        except UncompletedJobError as error:
-            while not watcher.all_done():
-                time.sleep(1)
-            folder = self.params["submitit_folder"].replace("/%j", "")
-            raise InputError(
-                "a job was cancelled, lost or failed before its cell was trained; the jobs' logs "
-                f"are in {folder}, and the same command continues"
-            ) from error
+        logs = self.params["submitit_folder"].replace("/%j", "")
+
+        def results(job: Job) -> list[JobReturn]:
+            try:
+                return Job.results(job)
+            except (FailedJobError, UncompletedJobError):
+                lost = JobReturn(overrides=[], status=JobStatus.FAILED)
+                lost.return_value = InputError(
+                    "a job was cancelled, lost or failed before its cell was trained; the jobs' "
+                    f"logs are in {logs}, and the same command continues"
+                )
+                return [lost]
+
+        # Arrays are made of this very class.
+        SlurmJob.watcher = QueueWatcher(delay_s=_SECONDS_BETWEEN_LOOKS)
+        SlurmJob.results = results  # type: ignore[assignment,method-assign]
+        return super().launch(self._with_checkpoints(job_overrides), initial_job_idx)
 
     def _with_checkpoints(self, job_overrides: Sequence[Sequence[str]]) -> list[list[str]]:
         assert self.config is not None
         key = "trainer.checkpoint"
-        if OmegaConf.select(self.config, key):
-            return [[*overrides] for overrides in job_overrides]
-        # The last of a command line wins: here what the cell itself says.
-        return [[f"{key}=true", *overrides] for overrides in job_overrides]
+        is_given = bool(OmegaConf.select(self.config, key))
+        return [
+            [*overrides]
+            if is_given or any(each.startswith(f"{key}=") for each in overrides)
+            else [*overrides, f"{key}=true"]
+            for overrides in job_overrides
+        ]

@@ -8,8 +8,6 @@ What else these keys can do is for the command line, where the user says it.
 
 from __future__ import annotations
 
-import argparse
-import os
 from collections.abc import Sequence
 from typing import Any
 
@@ -17,14 +15,13 @@ import hydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import DictConfig, OmegaConf
 
-from optsweep.cli.composition import config_dir
+from optsweep.cli.composition import compose_whole, config_dir
 from optsweep.config.checks import InputError
 
 _JOBLIB = "hydra_plugins.hydra_joblib_launcher.joblib_launcher.JoblibLauncher"
 _SUBMITIT = "hydra_plugins.hydra_submitit_launcher.submitit_launcher"
 # Everything that Hydra may instantiate, by the place where its path stands.
 PARTS = {
-    "hydra.callbacks.validate._target_": ("optsweep.cli.validation.Validate",),
     "hydra.sweeper._target_": (
         "optsweep.cli.sweepers.GridSweeper",
         "optsweep.cli.sweepers.SearchSweeper",
@@ -55,37 +52,16 @@ def check_command_line(arguments: Sequence[str]) -> DictConfig:
     """Compose what a command line asks for, and check it before Hydra acts on it.
 
     Returns:
-        The whole configuration without what is swept, with its node `hydra`.
+        See `compose_whole`.
 
     Raises:
-        InputError: See `check_trust`; or if another primary configuration is asked for.
+        InputError: See `compose_whole` and `check_trust`.
         HydraException: If it does not compose.
     """
-    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-    for names in (("--config-path", "-cp"), ("--config-name", "-cn"), ("--config-dir", "-cd")):
-        parser.add_argument(*names)
-    flags, others = parser.parse_known_args(list(arguments))
-    if flags.config_path or flags.config_name:
-        raise InputError(
-            "--config-path, --config-name: there is one primary configuration; options of your own "
-            "go into a folder that --config-dir names"
-        )
-    texts = [text for text in others if "=" in text or text.startswith("~")]
-    overrides = OverridesParser.create().parse_overrides(texts)
-    paths = [f"file://{os.path.abspath(flags.config_dir)}"] if flags.config_dir else []
-    kept = []
-    for text, override in zip(texts, overrides, strict=True):
-        if override.key_or_group == "hydra.searchpath":
-            paths += OmegaConf.create({"paths": override.value()}).paths
-        elif not override.is_sweep_override():
-            kept.append(text)
-        else:
-            refuse_hydra(override.key_or_group)
     with hydra.initialize_config_dir(str(config_dir())):
-        composed = hydra.compose(
-            "config", [*kept, f"hydra.searchpath=[{','.join(paths)}]"], return_hydra_config=True
-        )
-    check_trust(composed, texts)
+        composed = compose_whole(arguments)
+    told = composed.hydra.overrides
+    check_trust(composed, [*told.hydra, *told.task])
     return composed
 
 
@@ -101,9 +77,9 @@ def check_trust(composed: DictConfig, overrides: Sequence[str]) -> None:
     """
     parsed = OverridesParser.create().parse_overrides(list(overrides))
     given = {override.key_or_group.replace("/", ".") for override in parsed}
-    others = sorted(set(composed.hydra.callbacks) - {"validate"})
-    if others:
-        raise InputError(f"hydra.callbacks.{others[0]}: there are no callbacks but optsweep's own")
+    if composed.hydra.callbacks:
+        name = next(iter(composed.hydra.callbacks))
+        raise InputError(f"hydra.callbacks.{name}: optsweep has no callbacks")
     for key, paths in PARTS.items():
         found = OmegaConf.select(composed, key)
         if found not in paths:
@@ -121,16 +97,6 @@ def check_trust(composed: DictConfig, overrides: Sequence[str]) -> None:
         raise InputError(
             f"allow_targets={allowed}: a file may not allow packages; give it on the command line"
         )
-
-
-def refuse_hydra(key: str) -> None:
-    """A sweep varies cells, not what Hydra does.
-
-    Raises:
-        InputError: If the key is one of Hydra's.
-    """
-    if key.lstrip("+~").startswith(("hydra.", "hydra/")):
-        raise InputError(f"{key}: a sweep cannot vary Hydra's own settings")
 
 
 def _is_given(key: str, given: set[str]) -> bool:

@@ -5,14 +5,65 @@ from __future__ import annotations
 import difflib
 import inspect
 import math
+import os
+import traceback
 import types
 import typing
 from collections.abc import Callable, Mapping, Sequence
+from types import TracebackType
 from typing import Any
+
+_HOME = os.path.dirname(os.path.dirname(__file__)) + os.sep  # of the package
 
 
 class InputError(ValueError):
     """A user's mistake: one line that names the value and what would be right."""
+
+
+class ForeignError(InputError):
+    """What code that is not ours says of a user's values; its traceback may tell more."""
+
+
+class Blaming:
+    """`with Blaming("optimizer Adam"):` around one call of code that a setting names.
+
+    What that code raises is a mistake of the user's, in one line. What optsweep's own code
+    raises below the call stays as it is: a bug.
+    """
+
+    def __init__(self, what: str) -> None:
+        """Say of `what` that it refuses its values."""
+        self.what = what
+
+    def __enter__(self) -> None:
+        """Nothing has to be prepared."""
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Reword what was raised, if it was not raised by optsweep.
+
+        Raises:
+            ForeignError: In its place.
+        """
+        if not isinstance(error, Exception) or isinstance(error, InputError):
+            return
+        files = files_of(trace)
+        if len(files) == 1 or not is_ours(files[-1]):  # 1: the call itself does not fit
+            raise ForeignError(f"{self.what}: {first_line(error)}") from error
+
+
+def files_of(trace: TracebackType | None) -> list[str]:
+    """The file of every frame of a traceback, where the error was raised last."""
+    return [frame.f_code.co_filename for frame, _ in traceback.walk_tb(trace)]
+
+
+def is_ours(file: str) -> bool:
+    """Tell whether a source file is one of optsweep's."""
+    return file.startswith(_HOME)
 
 
 def nearest(name: str, names: Sequence[str]) -> str:
@@ -43,7 +94,7 @@ def number(key: str, value: Any, below: float = math.inf) -> float:
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value < below:
         wanted = "a finite number >= 0" if below == math.inf else f"a number in [0, {below})"
         raise InputError(f"{key}={as_text(value)}: expected {wanted}")
-    return float(value)
+    return float(value) + 0.0  # of -0.0, which would be another name for 0, this makes 0
 
 
 def choice(key: str, value: Any, choices: list[str]) -> str:
@@ -138,8 +189,11 @@ def _is_one_of(kinds: set[type], value: Any) -> bool:
 
 
 def first_line(error: BaseException) -> str:
-    """What an error says, in one line."""
-    return str(error).strip().partition("\n")[0] or type(error).__name__
+    """What an error says, in one line, with its kind where its words alone tell nothing."""
+    text = str(error).strip().partition("\n")[0]
+    if isinstance(error, LookupError):
+        return f"{type(error).__name__}: {text}"
+    return text or type(error).__name__
 
 
 def as_text(value: Any) -> str:

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from optsweep.config.checks import InputError, first_line, known_keys
+from optsweep.config.checks import Blaming, InputError, known_keys
 from optsweep.config.dataset import IDX, OWN_KEYS, DatasetConfig, needs_looking_at, source_of
 from optsweep.config.targets import locate
 
@@ -157,13 +157,8 @@ def _call(source: Mapping[str, Any], name: Any, root: Any) -> Arrays:
     for key, parameter in parameters.items():
         if parameter.default is parameter.empty and key not in arguments:
             raise InputError(f"dataset.{key} is not given, and {target} needs it")
-    try:
+    with Blaming(f"dataset {name}: {target}"):
         given = function(**arguments)
-    except InputError:
-        raise
-    except (OSError, ValueError) as error:
-        text = first_line(error)
-        raise InputError(f"dataset {name}: {target}: {text}") from error
     return canonical(str(name), given)
 
 

@@ -7,13 +7,14 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from optsweep.config.checks import Blaming
 from optsweep.config.schema import MLPConfig
 from optsweep.data.tensors import Split
 from optsweep.engine import Scores, Work
 from optsweep.engine.costs import torch_mlp_seconds
 from optsweep.models import Stack
 from optsweep.optim import states
-from optsweep.optim.stacks import StackOptimizer
+from optsweep.optim.stacks import StackOptimizer, set_mode
 
 # Values of one pass without gradients, were it to keep those of all layers: bounds its memory
 # to 80 MB in float32. The report's network with ten seeds takes 10,000 images at once.
@@ -58,7 +59,7 @@ class ReferenceEngine:
 
     def train_epoch(self, orders: Tensor | None, learning_rates: np.ndarray) -> Scores:
         """See `Engine.train_epoch`. The host waits for the device once, at the end."""
-        self.model.train(True)
+        self._set_mode(training=True)
         num_examples = len(self.train)
         device = self.train.images.device
         loss_sum = torch.zeros(self.num_seeds, dtype=torch.float64, device=device)
@@ -80,7 +81,7 @@ class ReferenceEngine:
     @torch.no_grad()
     def evaluate(self, split: Split) -> Scores:
         """See `Engine.evaluate`."""
-        self.model.train(False)
+        self._set_mode(training=False)
         loss_sum = torch.zeros(self.num_seeds, dtype=torch.float64, device=split.images.device)
         num_correct = torch.zeros_like(loss_sum, dtype=torch.int64)
         rows = max(1, _EVALUATION_VALUES // (self.num_seeds * self.model.num_activations))
@@ -99,6 +100,11 @@ class ReferenceEngine:
         """See `Engine.restore`."""
         return states.restore(self.optimizer, state)
 
+    def _set_mode(self, training: bool) -> None:
+        self.model.train(training)
+        with Blaming("optimizer"):
+            set_mode(self.optimizer, training)
+
     def _batch(self, orders: Tensor | None, first: int) -> tuple[Tensor, Tensor]:
         """Images (S, B, *input_shape) and labels (S, B), or all (N, *input_shape) and (N,)."""
         images, labels = self.train.images, self.train.labels
@@ -112,8 +118,10 @@ class ReferenceEngine:
     def _step(self, batch: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
         losses, correct = self._losses(*batch)
         # Seeds share no parameter, so the gradient of the sum is each seed's own gradient.
-        self.model.backward(losses.mean(1).sum())
-        self.optimizer.step()
+        with Blaming("model"):
+            self.model.backward(losses.mean(1).sum())
+        with Blaming("optimizer"):
+            self.optimizer.step()
         return losses.detach(), correct
 
     def _losses(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:

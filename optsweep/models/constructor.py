@@ -10,7 +10,7 @@ from typing import Any
 
 from torch import nn
 
-from optsweep.config.checks import InputError, check_arguments, first_line
+from optsweep.config.checks import Blaming, InputError, check_arguments
 from optsweep.config.schema import ModuleConfig
 from optsweep.config.targets import locate
 
@@ -68,12 +68,8 @@ def _known_values(input_shape: Sequence[int], num_classes: int) -> dict[str, Any
 
 
 def _build(name: str, target: Callable[..., Any], arguments: Mapping[str, Any]) -> nn.Module:
-    try:
+    with Blaming(f"model {name}"):
         network = target(**arguments)
-    except InputError:
-        raise
-    except Exception as error:  # a constructor may raise whatever it likes
-        raise InputError(f"model {name}: {first_line(error)}") from error
     if not isinstance(network, nn.Module):
         kind = type(network).__name__
         raise InputError(f"model {name} gives a {kind}; expected a torch.nn.Module")

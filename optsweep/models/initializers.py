@@ -12,6 +12,8 @@ import math
 
 from torch import Generator, Tensor, nn
 
+from optsweep.config.checks import InputError
+
 # nn.Linear and nn.Conv2d reset their weights with this slope, which makes the bound
 # 1 / sqrt(fan_in).
 _RESET_SLOPE = math.sqrt(5)
@@ -29,10 +31,10 @@ def gaussian(weight: Tensor, bias: Tensor | None, generator: Generator, std: flo
     """Weights N(0, std²), biases 0.
 
     Raises:
-        ValueError: If std is negative.
+        InputError: If std is negative.
     """
     if std < 0:
-        raise ValueError(f"init.std={std}: expected a number >= 0")
+        raise InputError(f"init.std={std}: expected a number >= 0")
     nn.init.normal_(weight, std=std, generator=generator)
     _zero(bias)
 

@@ -16,7 +16,7 @@ from torch import Generator, Tensor, nn
 from torch.func import functional_call, vmap
 from torch.nn.parameter import is_lazy
 
-from optsweep.config.checks import InputError, first_line
+from optsweep.config.checks import Blaming, InputError, first_line
 
 _NUM_EXAMPLES = 2  # a batch normalization of vectors takes no fewer
 
@@ -113,14 +113,12 @@ def _tried(name: str, network: nn.Module, images: Tensor, num_classes: int) -> i
             kept[tensor.data_ptr()] = tensor
         return tensor
 
-    try:
-        with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
-            logits = network(images)
-    except Exception as error:  # a module may raise whatever it likes
-        shape = " x ".join(map(str, images.shape[1:]))
-        raise InputError(
-            f"model {name} cannot take examples of shape {shape}: {first_line(error)}"
-        ) from error
+    shape = " x ".join(map(str, images.shape[1:]))
+    with (
+        torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor),
+        Blaming(f"model {name} cannot take examples of shape {shape}"),
+    ):
+        logits = network(images)
     if not isinstance(logits, Tensor):
         raise InputError(
             f"model {name} gives a {type(logits).__name__}; expected a tensor of logits"

@@ -8,6 +8,7 @@ from typing import NamedTuple
 import torch
 from torch import Generator, Tensor, nn
 
+from optsweep.config.checks import Blaming
 from optsweep.models.initializers import default
 
 # (weight of two or more axes, its bias or None, generator): fills both in place.
@@ -52,4 +53,5 @@ def _initialize(network: nn.Module, initializer: Initializer, generator: Generat
         if weight.ndim >= 2 and "weight" in leaf:
             sibling = leaf.replace("weight", "bias")  # in_proj_weight has an in_proj_bias
             bias = getattr(network.get_submodule(module), sibling, None)
-            initializer(weight, bias if isinstance(bias, Tensor) else None, generator)
+            with Blaming("init"):
+                initializer(weight, bias if isinstance(bias, Tensor) else None, generator)

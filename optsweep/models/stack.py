@@ -11,7 +11,7 @@ import torch
 from torch import Generator, Tensor, nn
 from torch.func import functional_call, vmap
 
-from optsweep.config.checks import InputError
+from optsweep.config.checks import Blaming, InputError
 from optsweep.config.schema import MLPConfig, ModuleConfig
 from optsweep.models.constructor import constructor, name_of
 from optsweep.models.mlp import StackedMLP
@@ -119,6 +119,7 @@ class StackedModule:
         """Stack the networks in `beginnings`, one for each seed; see `build_stack`."""
         networks = [network for network, _ in beginnings]
         findings = probe(name, networks[0], input_shape, num_classes)
+        self._blaming = Blaming(f"model {name}")
         self.num_seeds = len(networks)
         self.num_activations = findings.num_activations
         why_not = ""
@@ -203,10 +204,11 @@ class StackedModule:
         shared = images.ndim == 1 + self._num_input_axes
         if self._at_once:
             of_seeds = vmap(self._call, in_dims=(0, 0, None if shared else 0))
-            return of_seeds(self._parameters, self._buffers, images)
+            with self._blaming:
+                return of_seeds(self._parameters, self._buffers, images)
         logits = []
         for index, network in enumerate(self._networks):
-            with self._own_randomness(index):
+            with self._own_randomness(index), self._blaming:
                 logits.append(network(images if shared else images[index]))
         return torch.stack(logits)
 

@@ -7,6 +7,8 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
+from optsweep.config.checks import InputError
+
 
 class _Layerwise(Optimizer):
     """The part that LARS and LAMB share."""
@@ -17,7 +19,7 @@ class _Layerwise(Optimizer):
     def __init__(self, params: Iterable[Any], defaults: dict[str, Any]) -> None:
         for name, value in defaults.items():
             if name != "betas" and not value >= 0:  # NaN is refused as well
-                raise ValueError(f"{name} must be at least 0, got {value}")
+                raise InputError(f"{name} must be at least 0, got {value}")
         super().__init__(params, defaults)
 
     @torch.no_grad()
@@ -45,7 +47,7 @@ class LARS(_Layerwise):
     the denominator is zero, which the paper leaves open, rate = 1, a step of plain SGD.
 
     Raises:
-        ValueError: If a setting is negative.
+        InputError: If a setting is negative.
 
     Source: You, Gitman & Ginsburg 2017, arXiv:1708.03888, Algorithm 1.
     """
@@ -87,7 +89,7 @@ class LAMB(_Layerwise):
     Adam with decoupled weight decay.
 
     Raises:
-        ValueError: If lr, eps or weight_decay is negative, or a beta is outside [0, 1).
+        InputError: If lr, eps or weight_decay is negative, or a beta is outside [0, 1).
 
     Source: You et al. 2019, arXiv:1904.00962, Algorithm 2 with bias correction.
     """
@@ -101,7 +103,7 @@ class LAMB(_Layerwise):
         weight_decay: float = 0.0,
     ) -> None:
         if len(betas) != 2 or not all(0 <= beta < 1 for beta in betas):
-            raise ValueError(f"betas must be two numbers in [0, 1), got {betas}")
+            raise InputError(f"betas must be two numbers in [0, 1), got {betas}")
         defaults = {"lr": lr, "betas": betas, "eps": eps, "weight_decay": weight_decay}
         super().__init__(params, defaults)
 

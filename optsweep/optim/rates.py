@@ -16,7 +16,13 @@ import numpy as np
 import torch
 from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 
-from optsweep.config.checks import check_arguments, number, parameters_of
+from optsweep.config.checks import (
+    Blaming,
+    InputError,
+    check_arguments,
+    number,
+    parameters_of,
+)
 from optsweep.config.targets import locate
 
 # Parameters that mean "the length of the run" in torch's schedulers and in ours.
@@ -42,7 +48,7 @@ def learning_rates(
         changes with every step.
 
     Raises:
-        ValueError: If a setting is unknown or cannot be used in a run of this length.
+        InputError: If a setting is unknown or cannot be used in a run of this length.
 
     Warns:
         UserWarning: If a milestone lies beyond the end of the run.
@@ -58,16 +64,18 @@ def learning_rates(
     check_arguments("scheduler", parameters_of(schedule), settings)
     if isinstance(schedule, type) and issubclass(schedule, LRScheduler):
         if issubclass(schedule, ReduceLROnPlateau):
-            raise ValueError(f"scheduler {target} needs a metric; choose a schedule of time alone")
+            raise InputError(f"scheduler {target} needs a metric; choose a schedule of time alone")
         if "max_lr" in inspect.signature(schedule).parameters:
             settings.setdefault("max_lr", lr)
         rates = _torch_rates(schedule, settings, lr, num_ticks)
     else:
-        multiplier = _call(schedule, settings)
-        rates = [lr * multiplier(t) for t in range(num_ticks)]
+        with Blaming(f"scheduler {schedule.__name__}"):
+            multiplier = schedule(**settings)
+            multipliers = list(map(float, map(multiplier, range(num_ticks))))
+        rates = [lr * each for each in multipliers]
     for rate in rates:
         if not 0 <= rate < math.inf:
-            raise ValueError(f"scheduler {target} gives rate {rate}: expected a finite number >= 0")
+            raise InputError(f"scheduler {target} gives rate {rate}: expected a finite number >= 0")
     _warn_of_milestones(settings.get("milestones", ()), num_ticks, scheduler["interval"])
     return np.array(rates, dtype=np.float64).reshape(epochs, ticks_per_epoch)
 
@@ -96,25 +104,28 @@ def _torch_rates(
     schedule: type[LRScheduler], settings: dict[str, Any], lr: float, num_ticks: int
 ) -> list[float]:
     optimizer = _Still([torch.zeros(1)], lr=lr)
-    scheduler = _call(schedule, {"optimizer": optimizer, **settings})
+    (group,) = optimizer.param_groups
+    others = {key: value for key, value in group.items() if key not in ("lr", "params")}
     rates = []
-    for tick in range(num_ticks):
-        if tick:
-            optimizer.step()
-            scheduler.step()
-        rates.append(optimizer.param_groups[0]["lr"])
+    with Blaming(f"scheduler {schedule.__name__}"):
+        scheduler = schedule(optimizer=optimizer, **settings)
+        for tick in range(num_ticks):
+            if tick:
+                optimizer.step()
+                scheduler.step()
+            rates.append(group["lr"])
+            for key, value in others.items():
+                if group[key] != value:
+                    hint = "; give scheduler.cycle_momentum=false" if key == "momentum" else ""
+                    raise InputError(
+                        f"scheduler {schedule.__name__} changes {key} too, which stays as it is "
+                        f"here{hint}"
+                    )
     return rates
 
 
-def _call(schedule: Any, settings: dict[str, Any]) -> Any:
-    try:
-        return schedule(**settings)
-    except TypeError as error:
-        raise ValueError(f"scheduler {schedule.__name__}: {error}") from error
-
-
 def _warn_of_milestones(milestones: Sequence[int], num_ticks: int, interval: str) -> None:
-    missed = [milestone for milestone in milestones if milestone >= num_ticks]
+    missed = [each for each in milestones if number("scheduler.milestones", each) >= num_ticks]
     if missed:
         warnings.warn(
             f"scheduler.milestones: {', '.join(map(str, missed))} is never reached in "

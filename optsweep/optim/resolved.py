@@ -13,7 +13,13 @@ from typing import Any
 from torch import Tensor
 from torch.optim import Optimizer
 
-from optsweep.config.checks import InputError, check_arguments, parameters_of
+from optsweep.config.checks import (
+    Blaming,
+    ForeignError,
+    InputError,
+    check_arguments,
+    parameters_of,
+)
 from optsweep.config.schema import with_first_beta
 from optsweep.config.targets import locate
 from optsweep.optim.stacks import SeedwiseOptimizer, StackOptimizer, is_stackable
@@ -42,21 +48,47 @@ class ResolvedOptimizer:
 
         Args:
             parameters: Names and leaf tensors (S, ...), with the parameter's own axes behind S.
+
+        Raises:
+            InputError: If the class does not take its arguments or these parameters.
         """
         stacks = [tensor for _, tensor in parameters]
-        if is_stackable(lambda tensors: self.target(tensors, **self.arguments)):
+        if is_stackable(self.make):
             return self._grouped(stacks, num_seed_axes=1)
-        return SeedwiseOptimizer(stacks, lambda tensors: self._grouped(tensors, num_seed_axes=0))
+        try:
+            return SeedwiseOptimizer(stacks, lambda each: self._grouped(each, num_seed_axes=0))
+        except ForeignError as error:
+            if self._takes_matrices(stacks):
+                raise InputError(
+                    f"optimizer {self.target.__name__} takes 2D parameters alone, and this network "
+                    "has others, such as biases; choose another, or a class of your own that "
+                    "leaves those to a second optimizer: optimizer=mypackage.MyOptimizer "
+                    "allow_targets=[mypackage]"
+                ) from error
+            raise
+
+    def make(self, parameters: Sequence[Any]) -> Optimizer:
+        """Call the class with parameters or groups of them."""
+        with Blaming(f"optimizer {self.target.__name__}"):
+            return self.target(parameters, **self.arguments)
+
+    def _takes_matrices(self, stacks: Sequence[Tensor]) -> bool:
+        """Tell whether the class, which has refused the parameters, takes the matrices of them."""
+        matrices = [stack[0].detach() for stack in stacks if stack.ndim == 3]
+        try:
+            return bool(matrices) and bool(self.make(matrices))
+        except ForeignError:
+            return False
 
     def _grouped(self, tensors: Sequence[Tensor], num_seed_axes: int) -> Optimizer:
         """The optimizer, with biases and norms in a group of their own if they do not decay."""
         has_decay = "weight_decay" in inspect.signature(self.target).parameters
         if self.decay_biases_and_norms or not has_decay:
-            return self.target(tensors, **self.arguments)
+            return self.make(tensors)
         groups: list[dict[str, Any]] = [{"params": []}, {"params": [], "weight_decay": 0.0}]
         for tensor in tensors:
             groups[tensor.ndim - num_seed_axes < 2]["params"].append(tensor)
-        return self.target([group for group in groups if group["params"]], **self.arguments)
+        return self.make([group for group in groups if group["params"]])
 
 
 def resolve_optimizer(settings: Mapping[str, Any]) -> ResolvedOptimizer:
@@ -66,8 +98,8 @@ def resolve_optimizer(settings: Mapping[str, Any]) -> ResolvedOptimizer:
         settings: `_target_`, `decay_biases_and_norms` and the class's arguments.
 
     Raises:
-        InputError: If the path may not be named, or there is no learning rate.
-        ValueError: If the class lacks a setting or needs a closure.
+        InputError: If the path may not be named, there is no learning rate, or the class lacks
+            a setting or needs a closure.
     """
     arguments = dict(settings)
     target = locate("optimizer", arguments.pop("_target_"))
@@ -79,7 +111,7 @@ def resolve_optimizer(settings: Mapping[str, Any]) -> ResolvedOptimizer:
     check_arguments("optimizer", parameters_of(target), arguments)
     closure = inspect.signature(target.step).parameters.get("closure")
     if closure is not None and closure.default is closure.empty:
-        raise ValueError(f"optimizer {target.__name__} needs a closure; choose one without")
+        raise InputError(f"optimizer {target.__name__} needs a closure; choose one without")
     default = parameters["lr"].default if "lr" in parameters else None
     lr = arguments.get("lr", default)
     if lr is None or lr is inspect.Parameter.empty:
@@ -90,21 +122,21 @@ def resolve_optimizer(settings: Mapping[str, Any]) -> ResolvedOptimizer:
 
 
 def check_settings(target: type[Optimizer], settings: Mapping[str, Any]) -> None:
-    """Raise ValueError for a setting that the optimizer's signature does not name.
+    """Raise InputError for a setting that the optimizer's signature does not name.
 
     ``**kwargs`` do not count as names, for they would swallow a misspelt setting.
 
     >>> import torch
-    >>> check_settings(torch.optim.Rprop, {"lr": 0.1, "momentum": 0.9})
+    >>> check_settings(torch.optim.Rprop, {"momentum": 0.9})  # doctest: +IGNORE_EXCEPTION_DETAIL
     Traceback (most recent call last):
-    ValueError: optimizer Rprop has no setting 'momentum'; it has: lr, etas, step_sizes
+    InputError: optimizer Rprop has no setting 'momentum'; it has: lr, etas, step_sizes
     """
     arguments = inspect.signature(target).parameters.values()
     names = [argument.name for argument in arguments if argument.kind != argument.VAR_KEYWORD][1:]
     for name in settings:
         if name not in names:
             text = ", ".join(name for name in names if name not in _SWITCHES)
-            raise ValueError(f"optimizer {target.__name__} has no setting {name!r}; it has: {text}")
+            raise InputError(f"optimizer {target.__name__} has no setting {name!r}; it has: {text}")
 
 
 def spare_compiler() -> None:

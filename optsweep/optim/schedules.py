@@ -10,6 +10,8 @@ import math
 import warnings
 from collections.abc import Callable, Sequence
 
+from optsweep.config.checks import InputError
+
 Schedule = Callable[[int], float]
 
 
@@ -19,15 +21,15 @@ def factor(factor: float, floor_scale: float = 0.0) -> Schedule:
     Multiplier at tick t: max(floor_scale, factor^t), both relative to the base rate.
 
     Raises:
-        ValueError: If not 0 < factor <= 1 or not 0 <= floor_scale <= 1.
+        InputError: If not 0 < factor <= 1 or not 0 <= floor_scale <= 1.
 
     >>> [factor(0.5, floor_scale=0.3)(t) for t in range(3)]
     [1.0, 0.5, 0.3]
     """
     if not 0 < factor <= 1:
-        raise ValueError(f"scheduler.factor={factor}: expected a number in (0, 1]")
+        raise InputError(f"scheduler.factor={factor}: expected a number in (0, 1]")
     if not 0 <= floor_scale <= 1:
-        raise ValueError(f"scheduler.floor_scale={floor_scale}: expected a number in [0, 1]")
+        raise InputError(f"scheduler.floor_scale={floor_scale}: expected a number in [0, 1]")
     return lambda t: max(floor_scale, factor**t)
 
 
@@ -37,7 +39,7 @@ def piecewise(num_steps: int, milestone_fractions: Sequence[float], gamma: float
     Multiplier at tick t of T = num_steps: gamma^(number of fractions f with round(f T) <= t).
 
     Raises:
-        ValueError: If a fraction is not in (0, 1).
+        InputError: If a fraction is not in (0, 1).
 
     Warns:
         UserWarning: If a milestone falls on the start or the end of the run.
@@ -47,7 +49,7 @@ def piecewise(num_steps: int, milestone_fractions: Sequence[float], gamma: float
     """
     for fraction in milestone_fractions:
         if not 0 < fraction < 1:
-            raise ValueError(
+            raise InputError(
                 f"scheduler.milestone_fractions={list(milestone_fractions)}: expected "
                 "fractions of the run between 0 and 1"
             )
@@ -65,7 +67,7 @@ def warmup(num_steps: int, warmup_steps: int) -> Schedule:
     """Ramp linearly to 1 over ``warmup_steps`` ticks, then stay: min(1, (t + 1) / W).
 
     Raises:
-        ValueError: If not 0 <= warmup_steps < num_steps.
+        InputError: If not 0 <= warmup_steps < num_steps.
 
     >>> [warmup(4, warmup_steps=2)(t) for t in range(4)]
     [0.5, 1.0, 1.0, 1.0]
@@ -88,7 +90,7 @@ def cosine_warmup(num_steps: int, warmup_steps: int = 0, final_scale: float = 0.
         final_scale: Dimensionless multiplier approached at t = T.
 
     Raises:
-        ValueError: If not 0 <= warmup_steps < num_steps.
+        InputError: If not 0 <= warmup_steps < num_steps.
 
     Source: Loshchilov & Hutter 2017, arXiv:1608.03983 (the cosine, without restarts);
     the ramp is ours.
@@ -109,7 +111,7 @@ def cosine_warmup(num_steps: int, warmup_steps: int = 0, final_scale: float = 0.
 
 def _check_warmup(num_steps: int, warmup_steps: int) -> None:
     if not 0 <= warmup_steps < num_steps:
-        raise ValueError(
+        raise InputError(
             f"scheduler: a warm-up of {warmup_steps} does not fit into a run of {num_steps}; "
             "it has to be shorter than the run"
         )

@@ -22,6 +22,16 @@ class SeedwiseOptimizer:
         self.optimizers = [factory(list(seed)) for seed in self._seeds]
         self.param_groups = [group for each in self.optimizers for group in each.param_groups]
 
+    def train(self) -> None:
+        """See `set_mode`."""
+        for optimizer in self.optimizers:
+            set_mode(optimizer, training=True)
+
+    def eval(self) -> None:
+        """See `set_mode`."""
+        for optimizer in self.optimizers:
+            set_mode(optimizer, training=False)
+
     def step(self) -> None:
         """Update every seed with its slice of the stacks' gradients."""
         for stack, *seeds in zip(self._stacks, *self._seeds, strict=True):
@@ -33,6 +43,17 @@ class SeedwiseOptimizer:
 
 
 StackOptimizer = Optimizer | SeedwiseOptimizer
+
+
+def set_mode(optimizer: StackOptimizer, training: bool) -> None:
+    """Let an optimizer that tells training from evaluation put its weights in place for one.
+
+    Schedule-free optimizers take gradients at one point and are scored at another, an average;
+    those of `torch.optim` have no such modes. It may be told twice.
+    """
+    switch = getattr(optimizer, "train" if training else "eval", None)
+    if callable(switch):
+        switch()
 
 
 def is_stackable(factory: Factory) -> bool:
@@ -52,9 +73,11 @@ def is_stackable(factory: Factory) -> bool:
         pairs = [(draw[..., :12].unflatten(-1, (3, 4)), draw[..., 12:]) for draw in draws[:, seed]]
         weight, bias = (nn.Parameter(tensor.clone()) for tensor in pairs[0])
         optimizer = factory([weight, bias])
+        set_mode(optimizer, training=True)
         for gradients in pairs[1:]:
             weight.grad, bias.grad = (gradient.clone() for gradient in gradients)
             optimizer.step()
+        set_mode(optimizer, training=False)
         return optimizer, torch.cat([weight.flatten(-2), bias], -1).detach()
 
     try:

@@ -205,19 +205,31 @@ def _no_rows() -> dict[str, pd.DataFrame]:
 
 def _read_members(folder: Path) -> pd.DataFrame:
     rows: list[dict[str, Any]] = []
-    for path in sorted(folder.glob(f"*/{runs.SWEEP_FILE}")):
+    for name, path in _cell_lists(folder).items():
         try:
             listed = pd.read_csv(path, dtype=str, keep_default_na=False)[[*runs.SWEEP_COLUMNS]]
         except (OSError, ValueError, KeyError) as error:
             raise InputError(f"{path} is not a list of cells ({error})") from error
         chosen = [settings.parse_overrides(text) for text in listed["overrides"]]
-        labels = _labels(path.parent.name, list(listed["cell"]), chosen)
+        labels = _labels(name, list(listed["cell"]), chosen)
         rows += [
-            dict(zip(_MEMBER_COLUMNS, (path.parent.name, *each), strict=True))
+            dict(zip(_MEMBER_COLUMNS, (name, *each), strict=True))
             for each in zip(listed["cell"], labels, chosen, strict=True)
         ]
     members = pd.DataFrame(rows, columns=_MEMBER_COLUMNS)
     return members.drop_duplicates(["experiment", "cell"], ignore_index=True)
+
+
+def _cell_lists(folder: Path) -> dict[str, Path]:
+    """The lists of all sweeps, by the names of their experiments."""
+    lists: dict[str, Path] = {}
+    for sweep in sorted(path for path in folder.iterdir() if path.is_dir()):
+        try:
+            lists |= runs.cell_lists(sweep)
+        except (OSError, ValueError) as error:
+            path = sweep / runs.SWEEP_FILE
+            raise InputError(f"{path} is not a list of cells ({error})") from error
+    return lists
 
 
 def _labels(experiment: str, cells: list[str], chosen: list[settings.Settings]) -> list[str]:

@@ -16,8 +16,9 @@ from optsweep import runs
 from optsweep.cli import app
 from optsweep.cli.composition import config_dir
 from optsweep.cli.grids import Cell
-from optsweep.cli.mistakes import MISTAKES, OneLineParser, count, exit_with
+from optsweep.cli.mistakes import INTERRUPTED, OneLineParser, count, in_one_line
 from optsweep.cli.overrides import options
+from optsweep.cli.time_left import Clock, guess, in_words
 from optsweep.study.experiments import (
     QUICK_NUM_SEEDS,
     QUICK_ROOT,
@@ -26,9 +27,6 @@ from optsweep.study.experiments import (
     mark_quick,
     plan_experiment,
 )
-from optsweep.study.time_left import Clock, guess, in_words
-
-_INTERRUPTED = 130
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -37,13 +35,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Returns:
         The exit code: 1 if an experiment failed.
     """
-    try:
+    with in_one_line():
         return _reproduce(_parser().parse_args(arguments))
-    except KeyboardInterrupt:
-        print("optsweep: interrupted; the same command continues", file=sys.stderr)
-        return _INTERRUPTED
-    except MISTAKES as error:
-        exit_with(error)
 
 
 def _reproduce(given: argparse.Namespace) -> int:
@@ -94,7 +87,7 @@ def _run(experiment: Experiment, clock: Clock) -> str:
     try:
         app.main(experiment.arguments)
     except SystemExit as stopped:
-        if stopped.code == _INTERRUPTED:
+        if stopped.code == INTERRUPTED:
             raise
         failure = f"exit code {stopped.code}" if stopped.code else ""
     except Exception as error:  # whatever it is, the other experiments can still run

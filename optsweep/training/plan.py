@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import inspect
 import math
 import warnings
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 
-from optsweep.config.checks import InputError, check_arguments, first_line, parameters_of
+from optsweep.config.checks import Blaming, InputError, check_arguments, parameters_of
 from optsweep.config.schema import Config, MLPConfig
 from optsweep.config.targets import locate
 from optsweep.data.tensors import Split
@@ -60,19 +58,17 @@ def plan_cell(config: Config) -> Plan:
     """
     spare_compiler()
     device = find_device(config.trainer.device)
-    with _blaming("optimizer"):
-        optimizer = resolve_optimizer(config.optimizer)
-    with warnings.catch_warnings(record=True) as caught, _blaming("scheduler"):
+    optimizer = resolve_optimizer(config.optimizer)
+    with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", UserWarning)
         epochs = config.trainer.epochs
         rates = learning_rates(config.scheduler, optimizer.lr, epochs, config.steps_per_epoch)
-    with _blaming("init"):
-        initializer = find_initializer(config)
+    initializer = find_initializer(config)
+    with Blaming("init"):
         initializer(torch.empty(2, 2), torch.empty(2), torch.Generator())
     work = _work(config, optimizer, device)
-    with _blaming("optimizer"):
-        engine = choose_engine(work, config.trainer.engine)
-        note = _try(engine, work, initializer)
+    engine = choose_engine(work, config.trainer.engine)
+    note = _try(engine, work, initializer)
     if config.start_from is not None:
         check_origin(config, work, initializer)
     messages = tuple(str(warning.message) for warning in caught)
@@ -142,7 +138,7 @@ def _try(engine: Choice, work: Work, initializer: Initializer) -> str:
         What the stack says of how its seeds are computed.
     """
     if engine.name != "torch":
-        work.optimizer.target([torch.zeros(1)], **work.optimizer.arguments)
+        work.optimizer.make([torch.zeros(1)])
         return ""
     if isinstance(work.model, MLPConfig):
         work = replace(work, input_shape=(2,), num_classes=2, device=torch.device("cpu"))
@@ -162,15 +158,3 @@ def _try(engine: Choice, work: Work, initializer: Initializer) -> str:
     )
     ENGINES["torch"].build(work, stack, split).train_epoch(None, np.zeros(1))
     return stack.note
-
-
-@contextlib.contextmanager
-def _blaming(group: str) -> Iterator[None]:
-    """Turn what a class says of the settings it was given into a mistake of the user's."""
-    try:
-        yield
-    except InputError:
-        raise
-    except (ValueError, TypeError, ArithmeticError, AssertionError, RuntimeError) as error:
-        text = first_line(error)
-        raise InputError(text if text.startswith(group) else f"{group}: {text}") from error

@@ -44,7 +44,7 @@ from benchmark.tasks import (
 )
 from optsweep import runs
 from optsweep.cli.composition import compose
-from optsweep.cli.mistakes import MISTAKES, OneLineParser, count, exit_with
+from optsweep.cli.mistakes import OneLineParser, count, in_one_line
 from optsweep.config.checks import InputError
 from optsweep.config.dataset import DatasetConfig
 from optsweep.config.schema import Config, MLPConfig
@@ -66,13 +66,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Returns:
         The exit code: 1 if a measurement failed.
     """
-    try:
+    with in_one_line():
         return run(parse(arguments))
-    except KeyboardInterrupt:
-        print("optsweep: interrupted; the same command continues", file=sys.stderr)
-        return 130
-    except MISTAKES as error:
-        exit_with(error)
 
 
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:

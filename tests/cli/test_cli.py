@@ -40,6 +40,7 @@ def test_a_cell_leaves_its_directory(run, tmp_path):
         "config.yaml",
         "curves.png",
         "history.csv",
+        "log.txt",
         "result.json",
     }
     assert str(cell.relative_to(tmp_path)) in output

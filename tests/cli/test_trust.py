@@ -12,11 +12,11 @@ HANDLER = {
 MALICIOUS = {
     "callback": (
         {"hydra": {"callbacks": {"evil": {"_target_": "os.system", "command": "touch launched"}}}},
-        "hydra.callbacks.evil: there are no callbacks but optsweep's own",
+        "hydra.callbacks.evil: optsweep has no callbacks",
     ),
     "our callback": (
-        {"hydra": {"callbacks": {"validate": {"_target_": "optsweep.data.files._run"}}}},
-        "hydra.callbacks.validate._target_=optsweep.data.files._run: expected one of",
+        {"hydra": {"callbacks": {"ours": {"_target_": "optsweep.data.files._run"}}}},
+        "hydra.callbacks.ours: optsweep has no callbacks",
     ),
     "sweeper": (
         {"hydra": {"sweeper": {"_target_": "os.system"}}},

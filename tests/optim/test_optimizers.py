@@ -6,6 +6,7 @@ import math
 import pytest
 import torch
 
+from optsweep.config.checks import InputError
 from optsweep.optim.layerwise import LAMB, LARS
 from optsweep.optim.resolved import ResolvedOptimizer, check_settings, resolve_optimizer
 from optsweep.optim.stacks import SeedwiseOptimizer, is_stackable
@@ -520,7 +521,7 @@ def test_weights_are_told_by_their_own_axes():
 
 def test_passes_on_that_muon_refuses_biases():
     target = optimizer_class("Muon")
-    with pytest.raises(ValueError, match="2D"):
+    with pytest.raises(InputError, match=r"Muon takes 2D parameters alone.*optimizer=mypackage"):
         built(named_stack(), target, {}, True)
     weights = [(name, tensor) for name, tensor in named_stack() if tensor.ndim == 3]
     assert isinstance(built(weights, target, {}, True), SeedwiseOptimizer)

@@ -66,12 +66,50 @@ def test_a_sweep_whose_jobs_are_cancelled_ends_and_continues(start, run, slurm, 
     _, errors = process.communicate(timeout=240)  # it does not wait for ever
     assert process.returncode == 2
     assert errors.startswith("optsweep: error: a job was cancelled, lost or failed")
+    assert errors.endswith(
+        "[init=default trainer.epochs=200000; init=gaussian trainer.epochs=200000]\n"
+    )
     assert errors.count("\n") == 1
     assert finished(tmp_path) == done
 
     code, _, errors = run(*SLURM, "init=default,gaussian", "trainer.epochs=1", **slurm)
     assert (code, errors) == (0, "")
     assert finished(tmp_path) == done
+
+
+def test_a_cell_that_fails_is_named_and_the_others_are_trained(run, slurm, tmp_path):
+    (tmp_path / "own.py").write_text(
+        "import torch\n"
+        "class Tires(torch.optim.SGD):\n"
+        "    def __init__(self, params, lr=0.1, after=1000):\n"
+        "        super().__init__(params, lr=lr)\n"
+        "        self.left = after\n"
+        "    def step(self, closure=None):\n"
+        "        self.left -= 1\n"
+        "        assert self.left >= 0, 'it is tired'\n"
+        "        super().step()\n"
+    )
+    own = ("optimizer=own.Tires", "allow_targets=[own]", "trainer.epochs=1")
+    slurm = slurm | {"PYTHONPATH": f"{os.environ['PYTHONPATH']}:{tmp_path}"}
+    code, output, errors = run(*SLURM, *own, "+optimizer.after=2,1000", "seed=0,1", **slurm)
+    assert code == 2
+    failed = [f"+optimizer.after=2 seed={seed}" for seed in (0, 1)]
+    assert errors == (
+        f"optsweep: error: optimizer: it is tired (--debug shows where) [{'; '.join(failed)}]\n"
+    )
+    assert len(finished(tmp_path)) == 2
+    assert output.count("failed") == 2
+    logs = [log.read_text() for log in (tmp_path / "multirun" / "cells").glob("*/log.txt")]
+    assert sum(log.endswith("ForeignError: optimizer: it is tired\n") for log in logs) == 2
+    assert sum("\nresults: " in log for log in logs) == 2
+
+
+def test_what_the_cluster_refuses_is_one_line(run, slurm, tmp_path):
+    code, _, errors = run(*SLURM, "seed=0,1", "hydra.launcher.partition=nowhere", **slurm)
+    assert code == 2
+    *sbatchs, ours = errors.splitlines()
+    assert ours.startswith("optsweep: error: sbatch: error: invalid partition specified: nowhere")
+    assert all(line.startswith("sbatch: ") for line in sbatchs)
 
 
 def test_a_search_runs_its_trials_as_jobs(run, slurm, tmp_path):

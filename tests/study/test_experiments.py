@@ -58,7 +58,8 @@ def test_seeds_are_the_same_everywhere(experiment):
 def test_what_chooses_a_value_holds_examples_out(experiment):
     """A grid of learning rates is there to choose from, and the test split is not for that."""
     chooses = experiment.name.startswith("lr_grid") or re.search(
-        "_tuned_|_map_|_lr(_|$)|momentum_tuned|decay_tuned|r1_scheduler_tuned", experiment.name
+        "layerwise_tuned|_map_|_lr(_|$)|momentum_tuned|decay_tuned|r1_scheduler_tuned",
+        experiment.name,
     )
     val_sizes = {cell.config.dataset.val_size for cell in experiment.cells.values()}
     assert val_sizes == ({10_000} if chooses else {0})

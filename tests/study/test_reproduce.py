@@ -13,10 +13,10 @@ import torch
 
 from optsweep import runs
 from optsweep.cli.grids import Cell
+from optsweep.cli.time_left import Clock, guess
 from optsweep.config.schema import Config, InputError, TrainerConfig
 from optsweep.data.tensors import load_dataset
 from optsweep.study.experiments import QUICK_ROOT
-from optsweep.study.time_left import Clock, guess
 
 TESTS = Path(__file__).resolve().parents[1]
 
