@@ -141,15 +141,21 @@ def _objective(composed: DictConfig) -> float:
     curves = directory / runs.CURVES_FILE
     result = None if composed.rerun else runs.finished(directory, config)
     if result is None:
-        if not composed.rerun and runs.read_result(directory) is not None:
+        if line := runs.set_aside(directory):
+            console.print(line)
+        standing = runs.read_result(directory)
+        if standing is not None and not composed.rerun:
             console.print(f"done before, but without its weights: {_shown(directory)}")
         texts = _composed_texts(composed)
         with logged(directory / runs.LOG_FILE):
             runs.start(directory, config, texts)
             record = _train_cell(console, config, directory)
-            history, gradients = record.history, record.gradients
-            runs.write(directory, history, record.result, gradients, config, texts)
-            result = record.result
+            # Of two processes that train one cell the first to finish is believed.
+            result = runs.finished(directory, config) if standing is None else None
+            if result is None:
+                history, gradients = record.history, record.gradients
+                runs.write(directory, history, record.result, gradients, config, texts)
+                result = record.result
             console.print(f"results: {_shown(directory)}")
     else:
         runs.tidy(directory)
