@@ -32,11 +32,11 @@ HISTORY_FILE = "history.csv"
 GRADIENTS_FILE = "gradients.csv"
 RESULT_FILE = "result.json"
 CURVES_FILE = "curves.png"
+LOG_FILE = "log.txt"
 CHECKPOINT_FILE = "checkpoint.pt"  # while it trains: what it goes on from if it is killed
 COMPOSED_FOLDER = ".hydra"  # what Hydra composed, and from what
 DAMAGED_FOLDER = "damaged"  # and a number: a record that could not be used
 WEIGHTS_FOLDER = "weights"  # epoch_<N>.pt for every epoch after which they are kept
-LOG_FILE = "log.txt"
 # Of all runs together.
 RUNS_FOLDER = "multirun"
 QUICK_FOLDER = "quick"  # in it, the runs of the study that are cut short
@@ -112,7 +112,8 @@ def read_result(directory: Path) -> dict[str, Any] | None:
 
 
 def _is_as_written(directory: Path, name: str, result: Mapping[str, Any]) -> bool:
-    known = result[_CHECKSUMS].get(name)
+    checksums = result[_CHECKSUMS]
+    known = checksums.get(name) if isinstance(checksums, dict) else "of nothing"
     if name == RESULT_FILE:
         return known == _checksum_of_result(result)
     try:

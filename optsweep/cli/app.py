@@ -22,11 +22,13 @@ from optsweep.cli.cell_log import logged
 from optsweep.cli.grid_training import CellsFailed
 from optsweep.cli.mistakes import FULL_ERROR, exit_with, in_one_line, is_mistake, one_line
 from optsweep.cli.overrides import rewrite
+from optsweep.cli.pruning import PrunedError, reported
 from optsweep.cli.sweepers import GridSweeper, SearchSweeper
 from optsweep.cli.trust import PARTS, check_command_line
 from optsweep.cli.validation import check_run
 from optsweep.config import identity
 from optsweep.config.checks import InputError
+from optsweep.liveness import STALE_SECONDS, alone_in
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -35,7 +37,8 @@ if TYPE_CHECKING:
     from optsweep.training.cell import Record
 
 
-_DEBUG = "--debug"  # a flag of ours, for the tracebacks of mistakes
+# Flags of ours: for the tracebacks of mistakes, and for what would be trained.
+_DEBUG, _DRY_RUN = "--debug", "--dry-run"
 # Flags after which Hydra only shows something.
 _INFORMATION = {"-h", "--help", "--hydra-help", "--version", "-sc", "--shell-completion"}
 
@@ -52,7 +55,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     try:
         with in_one_line(debug):
             os.environ[FULL_ERROR] = "1"  # let Hydra raise what it would print
-            _run([argument for argument in given if argument != _DEBUG])
+            _run([each for each in given if each not in (_DEBUG, _DRY_RUN)], _DRY_RUN in given)
     except CellsFailed as failed:
         sys.exit(failed.tell(debug))
     finally:
@@ -62,17 +65,22 @@ def main(arguments: Sequence[str] | None = None) -> None:
             os.environ[FULL_ERROR] = asked
 
 
-def _run(given: list[str]) -> None:
+def _run(given: list[str], dry: bool) -> None:
     sys.argv[1:] = rewrite(given, composition.config_dir())
     for sweeper in (GridSweeper, SearchSweeper):
         Plugins.instance().register(sweeper)
     if not _INFORMATION.intersection(given):
         flags = _flags(sys.argv[1:])
         composed = check_command_line(sys.argv[1:])
+        is_sweep = flags.multirun or composed.hydra.mode == RunMode.MULTIRUN
+        shows = flags.cfg is not None or flags.info is not None
+        if dry or (flags.cfg is not None and is_sweep):
+            from optsweep.cli.dry_run import print_configurations, show  # noqa: PLC0415
+
+            return show(composed, is_sweep) if dry else print_configurations(composed, flags.cfg)
         if composed.hydra.launcher._target_.endswith(".ClusterLauncher"):
             _register_cluster()
-        shows = flags.cfg is not None or flags.info is not None
-        if not (shows or flags.multirun or composed.hydra.mode == RunMode.MULTIRUN):
+        if not shows and not is_sweep:
             check_run(composed)
     try:
         _hydra_main()
@@ -115,6 +123,9 @@ def run_job(composed: DictConfig) -> float:
     """
     try:
         return _objective(composed)
+    except PrunedError as pruned:
+        print(pruned)
+        return pruned.objective
     except Exception as error:
         if HydraConfig.get().mode == RunMode.RUN:
             raise _PastHydra(error) from error
@@ -141,22 +152,12 @@ def _objective(composed: DictConfig) -> float:
     curves = directory / runs.CURVES_FILE
     result = None if composed.rerun else runs.finished(directory, config)
     if result is None:
-        if line := runs.set_aside(directory):
-            console.print(line)
-        standing = runs.read_result(directory)
-        if standing is not None and not composed.rerun:
-            console.print(f"done before, but without its weights: {_shown(directory)}")
-        texts = _composed_texts(composed)
-        with logged(directory / runs.LOG_FILE):
-            runs.start(directory, config, texts)
-            record = _train_cell(console, config, directory)
-            # Of two processes that train one cell the first to finish is believed.
-            result = runs.finished(directory, config) if standing is None else None
+        patience = job.sweeper.get("stale_seconds") or STALE_SECONDS
+        with alone_in(directory, console.print, patience), logged(directory / runs.LOG_FILE):
+            result = None if composed.rerun else runs.finished(directory, config)
             if result is None:
-                history, gradients = record.history, record.gradients
-                runs.write(directory, history, record.result, gradients, config, texts)
-                result = record.result
-            console.print(f"results: {_shown(directory)}")
+                result = _trained(console, composed, config, directory)
+                console.print(f"results: {_shown(directory)}")
     else:
         runs.tidy(directory)
         console.print(f"done before: {_shown(directory)} (rerun=true trains it again)")
@@ -183,7 +184,24 @@ def _composed_texts(composed: DictConfig) -> dict[str, str]:
     return {name: OmegaConf.to_yaml(part) for name, part in parts.items()}
 
 
-def _train_cell(console: Console, config: Config, directory: Path) -> Record:
+def _trained(
+    console: Console, composed: DictConfig, config: Config, directory: Path
+) -> dict[str, Any]:
+    if line := runs.set_aside(directory):
+        console.print(line)
+    standing = runs.read_result(directory)
+    if not composed.rerun and standing is not None:
+        console.print(f"done before, but without its weights: {_shown(directory)}")
+    texts = _composed_texts(composed)
+    runs.start(directory, config, texts)
+    record = _train_cell(console, composed, config, directory)
+    # Taken for dead by another process, it may have been made up for by now.
+    if standing is not None or runs.finished(directory, config) is None:
+        runs.write(directory, record.history, record.result, record.gradients, config, texts)
+    return record.result
+
+
+def _train_cell(console: Console, composed: DictConfig, config: Config, directory: Path) -> Record:
     from optsweep.cli.progress import EpochDisplay  # noqa: PLC0415
     from optsweep.training.cell import train_cell  # noqa: PLC0415
 
@@ -195,7 +213,7 @@ def _train_cell(console: Console, config: Config, directory: Path) -> Record:
     about += f", {plan.note}" if plan.note else ""
     console.print(f"{identity.label(config)}: {about}")
     with EpochDisplay(console, config.trainer.epochs) as display:
-        return train_cell(plan, display, directory, console.print)
+        return train_cell(plan, reported(composed, display), directory, console.print)
 
 
 def _shown(path: Path) -> Path:

@@ -19,6 +19,8 @@ from optsweep.config.schema import Config, MLPConfig
 
 # Keys whose effect only a plan of the cell tells.
 _PLANNED = ("optimizer.decay_biases_and_norms", "scheduler.interval", "scheduler.milestones")
+# Keys of Hydra's that a single cell has no use for.
+_OF_SWEEPS = ("hydra.launcher", "hydra.sweep.", "hydra.sweeper")
 
 
 def check_effects(config: DictConfig, cells: Sequence[Cell]) -> None:
@@ -39,6 +41,21 @@ def check_effects(config: DictConfig, cells: Sequence[Cell]) -> None:
             reasons = [dict(_idle(cell.config, (key,))).get(key) for cell in cells]
             if cells and all(reasons):
                 raise InputError(f"{text}: without effect, for {reasons[0]}")
+
+
+def refuse_of_sweeps(config: DictConfig) -> None:
+    """Refuse what the user gives for a sweep where a single cell is trained.
+
+    Args:
+        config: The composed configuration of the cell, with its `hydra` node.
+
+    Raises:
+        InputError: It names the override.
+    """
+    for text in [*config.hydra.overrides.hydra, *config.hydra.overrides.task]:
+        key = text.lstrip("+~").partition("=")[0].replace("/", ".")
+        if key == "name" or key.startswith(_OF_SWEEPS):
+            raise InputError(f"{text}: without effect on a single cell; add --multirun")
 
 
 def repetitions(cells: Sequence[Cell]) -> str:

@@ -173,11 +173,13 @@ def option_values(group: str, name: str, folders: Sequence[Path]) -> dict[str, A
 
 
 def _own_folders(arguments: Sequence[str]) -> Iterator[Path]:
-    """The folders that `--config-dir` names."""
+    """The folders that `--config-dir` or Hydra's search path names."""
     for argument, following in itertools.zip_longest(arguments, arguments[1:], fillvalue=""):
         flag, equals, value = argument.partition("=")
         if flag in ("--config-dir", "-cd"):
             yield Path(value if equals else following)
+        elif flag == "hydra.searchpath":
+            yield from map(Path, re.findall(r"file://([^,\]]+)", value))
 
 
 def _last_of_each_key(arguments: Sequence[str]) -> list[str]:
@@ -229,7 +231,7 @@ def shown(argument: str) -> str:
         return argument
     override = _parsed(argument)
     values = [] if override is None else [*override.sweep_string_iterator()]
-    return f"{key}={values[0]}" if len(values) == 1 else argument
+    return f"{key}={value.removeprefix('choice(')[:-1]}" if len(values) == 1 else argument
 
 
 def _parsed(argument: str) -> Override | None:

@@ -7,39 +7,58 @@ proposes the same points again, and leaves a killed process's trials running for
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Iterator, Mapping, Sequence
+import functools
+import queue
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from hydra.core.config_loader import ConfigLoader
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.utils import JobReturn
+from hydra.errors import HydraException
 from hydra.plugins.launcher import Launcher
-from joblib import cpu_count
-from omegaconf import DictConfig, ListConfig, OmegaConf
-from optuna.samplers import BaseSampler
+from joblib.externals.loky import get_reusable_executor
+from omegaconf import DictConfig
+from omegaconf.errors import OmegaConfBaseException
+from optuna.exceptions import UpdateFinishedTrialError
 from optuna.study import Study
 from optuna.trial import Trial, TrialState
 
 from optsweep import runs
 from optsweep.cli import composition
-from optsweep.cli.composition import refuse_hydra
 from optsweep.cli.grids import split_override
+from optsweep.cli.mistakes import one_line
 from optsweep.cli.overrides import rewrite
+from optsweep.cli.search_settings import (
+    check_settings,
+    num_jobs,
+    pruner_of,
+    sampler_of,
+    study_name,
+)
+from optsweep.cli.search_space import read_space
 from optsweep.config import identity
-from optsweep.config.checks import InputError, as_text, integer, number
+from optsweep.config.checks import InputError, as_text
 from optsweep.config.schema import Config
-from optsweep.config.targets import locate
 from optsweep.report.search_report import report_search
-from optsweep.search.sampling import SeededByTrial
+from optsweep.search import pruning
+from optsweep.search.sampling import Proposer, rehearse
 from optsweep.search.scores import median_floor, objective, validation_accuracies
-from optsweep.search.space import Space
+from optsweep.search.space import Point, Space, text_of
 from optsweep.search.storage import alone, copy_to_file, open_study, storage_url
-from optsweep.search.trials import Worker
+from optsweep.search.trials import (
+    CELL,
+    DIVERGED,
+    REFUSED,
+    SEED_ACCURACIES,
+    Worker,
+    best_trial,
+)
 
 # What a final cell has of its own: fresh seeds, all training examples, no early end.
 _OF_FINALS = ("seed", "num_seeds", "dataset.val_size", "stopping.floor", "stopping.patience")
-_MAX_JOBS = 8  # trials at once if nobody says otherwise, for each learns from those before it
 
 
 class SearchLoop:
@@ -62,205 +81,274 @@ class SearchLoop:
         self.launcher = launcher
         self.sweep_dir = Path(str(config.hydra.sweep.dir))
         self.folder = self.sweep_dir / str(config.name)
+        self.url = ""
         self.num_launched = 0
+        self._composing = threading.Lock()  # of cells, which Hydra does for one thread at a time
 
-    def run(self, arguments: list[str]) -> None:
+    def run(self) -> None:
         """Search up to the total number of trials, then train what was found.
 
         Raises:
-            InputError: If something about the search cannot be used.
+            InputError: If something about the search cannot be used; not after its first trial.
         """
         settings = self.settings
-        integer("hydra.sweeper.n_trials", settings.n_trials, 1, 10**6)
-        if settings.n_jobs is not None:
-            integer("hydra.sweeper.n_jobs", settings.n_jobs, 1, 10**4)
-        for key in ("standard_errors", "stale_seconds"):
-            number(f"hydra.sweeper.{key}", settings[key])
-        url = storage_url(settings.storage, self.folder)
+        given = OverridesParser.create().parse_overrides(list(self.config.hydra.overrides.hydra))
+        check_settings(settings, {each.key_or_group: each.value() for each in given})
+        self.num_jobs = num_jobs(settings, self.config.hydra.launcher)
+        self.url = storage_url(settings.storage, self.folder)
         variants = list(settings.variants or [""])
-        spaces = [read_space(settings, [*rewritten(variant), *arguments]) for variant in variants]
+        spaces = [read_space(self.config, rewritten(variant)) for variant in variants]
         for space in spaces:
             self._check(space)
         studies = []
         for variant, space in zip(variants, spaces, strict=True):
-            print(f"\nsearch {self._study_name(variant)}: {settings.n_trials} trials", flush=True)
-            studies.append(self._search(url, self._study_name(variant), space))
-        with alone(url):  # of several processes, the first trains the finals, the others find them
-            rows = []
-            for variant, space, study in zip(variants, spaces, studies, strict=True):
-                rows += self._finals(variant, space, study)
-                copy_to_file(study, url, self.folder)
+            name = study_name(str(self.config.name), variant)
+            print(f"\nsearch {name}: {settings.n_trials} trials", flush=True)
+            studies.append(self._search(name, variants.index(variant), space))
+        rows = []
+        for variant, space, study in zip(variants, spaces, studies, strict=True):
+            rows += self._finals(variant, space, study)
+        with alone(self.url):
+            for study in studies:
+                copy_to_file(study, self.url, self.folder)
             text = runs.to_csv(runs.FINAL_COLUMNS, rows)
             runs.write_atomically(self.folder / runs.FINALS_FILE, text)
             report_search(self.folder)
 
-    def _study_name(self, variant: str) -> str:
-        return f"{self.config.name}: {variant}" if variant else str(self.config.name)
-
-    def _compose(self, overrides: Sequence[str]) -> DictConfig:
-        return self.loader.load_sweep_config(self.config, list(overrides))
-
     def _check(self, space: Space) -> None:
-        """Find out beforehand whether the cells at both ends of all ranges can be trained."""
-        for corner in space.corners():
-            config = composition.to_config(self._compose(as_overrides({**space.fixed, **corner})))
-            if not config.dataset.val_size:
-                raise InputError(
-                    "dataset.val_size=0: a search needs validation examples to choose by, for a "
-                    "choice by the test set would spoil it; give dataset.val_size=10000"
-                )
-            composition.plan(config)
+        """Find out beforehand whether all that can be chosen can be trained.
 
-    def _search(self, url: str, name: str, space: Space) -> Study:
+        Every value of a list and both ends of every range have to be part of a cell that can be
+        built. That other cells with it cannot, no check beforehand finds out.
+        """
+        settings = self.settings
+        config = self._composed(as_overrides(space.fixed))
+        if not config.dataset.val_size:
+            raise InputError(
+                "dataset.val_size=0: a search needs validation examples to choose by, for a "
+                "choice by the test set would spoil it; give dataset.val_size=10000"
+            )
+        examples = space.examples()
+        good = [point for point in examples if self._refusal(space, point) is None]
+        proven = {(key, text_of(value)) for point in good for key, value in point.items()}
+        for key, value in space.example_values():
+            if (key, text_of(value)) not in proven:
+                self._check_value(space, key, value, [*good, *examples])
+        if settings.pruner is not None:
+            pruning.rehearse(pruner_of(settings), config.trainer.epochs, config.num_seeds)
+        for baseline in settings.baselines or []:
+            composition.plan(self._composed(self._final(space, rewritten(baseline))))
+        rehearse(self._proposer(space), space, settings.n_trials)
+
+    def _check_value(self, space: Space, key: str, value: Any, others: Sequence[Point]) -> None:
+        """Raise what was wrong first if a value goes with none of several values of the others."""
+        refusals = []
+        for each in others:
+            refusal = self._refusal(space, space.with_value(key, value, each))
+            if refusal is None:
+                return
+            refusals.append(refusal)
+        raise InputError(refusals[0])
+
+    def _refusal(self, space: Space, point: Point) -> str | None:
+        """Why a point cannot be trained; None if it can."""
+        try:
+            with self._composing:
+                composition.plan(self._composed(as_overrides({**space.fixed, **point})))
+        except (InputError, HydraException, OmegaConfBaseException) as error:
+            return one_line(error)
+        return None
+
+    def _composed(self, overrides: Sequence[str]) -> Config:
+        return composition.to_config(self.loader.load_sweep_config(self.config, list(overrides)))
+
+    def _proposer(self, space: Space) -> Proposer:
+        make = functools.partial(sampler_of, self.settings)
+        return Proposer(make, self.settings.sampler.get("seed"), space)
+
+    def _search(self, name: str, variant: int, space: Space) -> Study:
         """Run trials of one Optuna study until it has its total, together with other processes."""
         settings = self.settings
-        sampler = self._sampler(None)
-        if settings.sampler.seed is not None:
-            sampler = SeededByTrial(self._sampler, settings.sampler.seed)
-        study = open_study(url, name, sampler, self._identity(space))
+        study = open_study(self.url, name, self._proposer(space), self._identity(space))
         worker = Worker(
-            study, settings.n_trials, settings.stale_seconds, lambda line: print(line, flush=True)
+            study,
+            space,
+            settings.n_trials,
+            stale_seconds=settings.stale_seconds,
+            alone=functools.partial(alone, self.url),
+            say=say,
         )
-        while trials := worker.take(self._num_jobs()):
-            with worker.running(trials):
-                self._run(study, space, trials, worker)
+
+        def work() -> None:
+            while taken := worker.take():
+                trial, chosen = taken
+                try:
+                    self._run(study, variant, space, trial, chosen)
+                finally:
+                    worker.leave(trial)
+
+        with worker:
+            side_by_side(work, self.num_jobs, worker.stop)
+        if worker.total < settings.n_trials:
+            say(f"\nall {worker.total} points that there are have been tried")
         return study
 
-    def _run(self, study: Study, space: Space, trials: Sequence[Trial], worker: Worker) -> None:
-        margin = self.settings.stop_margin
-        floor = median_floor(study, margin) if margin is not None else []
-        jobs = []
-        for trial in trials:
-            chosen = space.suggest(trial)
-            told = " ".join(as_overrides(chosen))
-            print(f"\ntrial {trial.number}, {worker.total} in all: {told}", flush=True)
-            stop = [f"stopping.floor={as_text(floor)}"] if floor else []
-            jobs.append([*as_overrides({**space.fixed, **chosen}), *stop])
-        for trial, returned in zip(trials, self._launch(jobs), strict=True):
+    def _run(self, study: Study, variant: int, space: Space, trial: Trial, chosen: Point) -> None:
+        """Train the cell of a trial and tell Optuna, unless the cell cannot be built."""
+        told = " ".join(as_overrides(chosen))
+        say(f"\ntrial {trial.number}, {self.settings.n_trials} in all: {told}")
+        refusal = self._refusal(space, chosen)
+        if refusal is not None:
+            say(f"trial {trial.number} cannot be trained: {refusal}")
+            trial.set_user_attr(REFUSED, refusal)
+            study.tell(trial, state=TrialState.FAIL, skip_if_finished=True)
+            return
+        job = as_overrides({**space.fixed, **chosen})
+        if self.settings.pruner is not None:
+            job.append(f"hydra.sweeper.trial=[{variant},{trial.number}]")
+        elif self.settings.stop_margin is not None:
+            floor = median_floor(study, self.settings.stop_margin)
+            job += [f"stopping.floor={as_text(floor)}"] if floor else []
+        (returned,) = self._launch([job])
+        try:
             self._tell(study, trial, returned)
+        except UpdateFinishedTrialError:  # this process stood still for too long
+            say(f"trial {trial.number} had been made up for by then")
 
     def _tell(self, study: Study, trial: Trial, returned: JobReturn) -> None:
         """Give Optuna the accuracies of a cell that has been trained, and its objective."""
-        config, directory, result = self._result(returned)
-        trial.set_user_attr("cell", directory.name)
-        for epoch, accuracy in validation_accuracies(directory / runs.HISTORY_FILE):
-            trial.report(accuracy, epoch)
+        config, directory = self._cell(returned)
+        result = runs.read_result(directory)
+        trial.set_user_attr("planned_epochs", config.trainer.epochs)
+        if result is None:
+            attributes = study.get_trials(deepcopy=False)[trial.number].user_attrs
+            epoch = attributes.get(pruning.PRUNED_AFTER)
+            if epoch is None:
+                raise InputError(f"{directory}: the cell was trained, but its result is not here")
+            trial.set_user_attr("epochs", epoch)
+            study.tell(trial, state=TrialState.PRUNED, skip_if_finished=True)
+            say(f"trial {trial.number} was pruned after epoch {epoch}")
+            return
+        trial.set_user_attr(CELL, directory.name)
+        accuracies = validation_accuracies(directory / runs.HISTORY_FILE)
+        for epoch, mean, _ in accuracies:
+            trial.report(mean, epoch)
+        if self.settings.pruner is not None:
+            trial.set_user_attr(SEED_ACCURACIES, [of_seeds for _, _, of_seeds in accuracies])
         # What was saved by stopping early is told from these.
         trial.set_user_attr("epochs", max(seed["epochs"] for seed in result["per_seed"]))
-        trial.set_user_attr("planned_epochs", config.trainer.epochs)
         value = objective(result, self.settings.standard_errors)
-        if result["stopped"]:
+        stopped = result["stopped"]
+        if stopped and stopped["rule"] == "floor":
             study.tell(trial, state=TrialState.PRUNED, skip_if_finished=True)
-            print(f"stopped after epoch {result['stopped']['epoch']}: {value:.4f}", flush=True)
-        else:
-            study.tell(trial, value, skip_if_finished=True)
-            print(
-                f"objective {value:.4f}; best so far {study.best_value:.4f}, "
-                f"trial {study.best_trial.number}",
-                flush=True,
-            )
+            say(f"trial {trial.number} stopped after epoch {stopped['epoch']}: {value:.4f}")
+            return
+        trial.set_user_attr(DIVERGED, result["status"] == "diverged")
+        study.tell(trial, value, skip_if_finished=True)
+        best = best_trial(study)
+        so_far = f"best so far {best.value:.4f}, trial {best.number}" if best else "all diverged"
+        say(f"trial {trial.number}: objective {value:.4f}; {so_far}")
 
     def _finals(self, variant: str, space: Space, study: Study) -> list[dict[str, str]]:
         """Train the best cell, and what it is compared with, on fresh seeds and all examples."""
-        settings = self.settings
-        rows = [{"kind": "best", "overrides": " ".join(as_overrides(study.best_params))}]
-        rows += [{"kind": "baseline", "overrides": one} for one in settings.baselines or []]
-        own = [  # fresh seeds, and all training examples
-            f"seed={settings.final_seed}",
-            f"num_seeds={settings.final_num_seeds}",
-            "dataset.val_size=0",
-        ]
-        fixed = {key: value for key, value in space.fixed.items() if key not in _OF_FINALS}
+        best = best_trial(study)
+        if best is None:
+            return []
+        rows = [{"kind": "best", "overrides": " ".join(as_overrides(best.params))}]
+        rows += [{"kind": "baseline", "overrides": one} for one in self.settings.baselines or []]
         jobs = []
         for row in rows:
-            chosen = dict(split_override(each) for each in rewritten(row["overrides"]))
-            print(f"\n{row['kind']} on fresh seeds: {variant} {row['overrides']}", flush=True)
-            jobs.append([*as_overrides({**fixed, **chosen}), *own])
+            say(f"\n{row['kind']} on fresh seeds: {variant} {row['overrides']}")
+            jobs.append(self._final(space, rewritten(row["overrides"])))
         for row, returned in zip(rows, self._launch(jobs), strict=True):
-            _, directory, _ = self._result(returned)
+            _, directory = self._cell(returned)
             row |= {"variant": variant, "cell": directory.name}
         return rows
 
+    def _final(self, space: Space, chosen: Sequence[str]) -> list[str]:
+        """The overrides of a cell with chosen settings, on fresh seeds and all examples."""
+        fixed = {key: value for key, value in space.fixed.items() if key not in _OF_FINALS}
+        return [
+            *as_overrides({**fixed, **dict(map(split_override, chosen))}),
+            f"seed={self.settings.final_seed}",
+            f"num_seeds={self.settings.final_num_seeds}",
+            "dataset.val_size=0",
+        ]
+
     def _launch(self, jobs: Sequence[Sequence[str]]) -> Sequence[JobReturn]:
         """Have Hydra's launcher train cells; what one raises is raised here."""
-        returned = self.launcher.launch(jobs, initial_job_idx=self.num_launched)
-        self.num_launched += len(jobs)
-        return returned
+        first, self.num_launched = self.num_launched, self.num_launched + len(jobs)
+        return self.launcher.launch(jobs, initial_job_idx=first)
 
-    def _result(self, returned: JobReturn) -> tuple[Config, Path, dict[str, Any]]:
-        """A cell, its directory and its result; raises what the job raised."""
+    def _cell(self, returned: JobReturn) -> tuple[Config, Path]:
+        """A cell and its directory; raises what the job raised."""
         _ = returned.return_value
         assert isinstance(returned.cfg, DictConfig)
         config = composition.to_config(returned.cfg)
-        directory = self.sweep_dir / runs.CELLS_FOLDER / identity.cell_name(config)
-        result = runs.read_result(directory)
-        if result is None:
-            raise InputError(f"{directory}: the cell was trained, but its result is not here")
-        return config, directory, result
+        return config, self.sweep_dir / runs.CELLS_FOLDER / identity.cell_name(config)
 
     def _identity(self, space: Space) -> dict[str, Any]:
         """Everything that makes this search this one, flat and as plain data."""
-        config = composition.to_config(self._compose(as_overrides(space.fixed)))
+        config = self._composed(as_overrides(space.fixed))
         told = dict(flat(identity.deciding_values(config)))
         told |= {f"range of {key}": value for key, value in space.to_mapping().items()}
         return told | {"hydra.sweeper.standard_errors": float(self.settings.standard_errors)}
 
-    def _sampler(self, seed: int | None) -> BaseSampler:
-        settings: Any = OmegaConf.to_container(self.settings.sampler, resolve=True)
-        target = str(settings.pop("_target_"))
-        if target.endswith("GridSampler"):
-            raise InputError("hydra/sweeper/sampler=grid: for a grid, use --multirun with lists")
-        sampler = locate("hydra.sweeper.sampler", target)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # Optuna's word that an option is experimental
-            return sampler(**settings | {"seed": seed})
 
-    def _num_jobs(self) -> int:
-        """Trials at once: as many as the launcher runs side by side, up to a limit."""
-        if self.settings.n_jobs is not None:
-            return self.settings.n_jobs
-        launcher = self.config.hydra.launcher
-        wanted = launcher.get("n_jobs") or launcher.get("array_parallelism") or 1
-        side_by_side = wanted if wanted > 0 else cpu_count()
-        return min(side_by_side, _MAX_JOBS)
-
-
-def read_space(settings: DictConfig, overrides: Sequence[str]) -> Space:
-    """What is searched and what is fixed.
+def side_by_side(work: Callable[[], None], num_threads: int, stop: Callable[[], None]) -> None:
+    """Do work in several threads, or in this one; raise what the first to fail raises.
 
     Args:
-        settings: The node `hydra.sweeper`, whose `params` come first.
-        overrides: A variant's and the command line's, which win.
-
-    Raises:
-        InputError: If there is nothing to search, or a condition cannot be used.
+        work: Done by each thread.
+        num_threads: How many.
+        stop: Called when one has failed; the others come to an end by themselves.
     """
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        from hydra_plugins.hydra_optuna_sweeper._impl import (  # noqa: PLC0415
-            create_params_from_overrides,
-        )
+    if num_threads == 1:
+        work()
+        return
+    ends: queue.SimpleQueue[BaseException | None] = queue.SimpleQueue()
 
-    parameters = [f"{key}={value}" for key, value in (settings.params or {}).items()]
-    dimensions, fixed, deleted = create_params_from_overrides([*parameters, *overrides])
-    for key in (*dimensions, *fixed):
-        refuse_hydra(key)
-    if deleted:
-        raise InputError(f"{deleted[0]}: a search cannot delete a key")
-    conditions = {
-        str(key): {
-            str(other): tuple(values) if isinstance(values, ListConfig) else (values,)
-            for other, values in wanted.items()
-        }
-        for key, wanted in (settings.conditions or {}).items()
-    }
-    searched = {key: each for key, each in dimensions.items() if key not in fixed}
-    return Space(searched, conditions, {key: str(value) for key, value in fixed.items()})
+    def to_its_end() -> None:
+        try:
+            work()
+        except BaseException as error:
+            ends.put(error)
+        else:
+            ends.put(None)
+
+    for _ in range(num_threads):  # they do not keep an interrupted program from ending
+        threading.Thread(target=to_its_end, daemon=True).start()
+    failed = None
+    try:
+        for _ in range(num_threads):
+            error = ends.get()
+            if error is not None:
+                stop()
+                failed = failed or error
+    except KeyboardInterrupt:  # or else joblib's processes would go on to the end of their cells
+        stop()
+        get_reusable_executor(max_workers=1, reuse=False, kill_workers=True).shutdown()
+        raise
+    if failed is not None:
+        raise failed
+
+
+def say(line: str) -> None:
+    """Print a line at once."""
+    print(line, flush=True)
 
 
 def as_overrides(chosen: Mapping[str, Any]) -> list[str]:
-    """Chosen values as a command line has them."""
-    return [f"{key}={_text(value)}" for key, value in chosen.items()]
+    """Chosen values as a command line has them.
+
+    >>> as_overrides({"optimizer.nesterov": True, "init,seed": "init=xavier seed=1"})
+    ['optimizer.nesterov=true', 'init=xavier', 'seed=1']
+    """
+    return [
+        text
+        for key, value in chosen.items()
+        for text in (value.split() if "," in key else [f"{key}={text_of(value)}"])
+    ]
 
 
 def rewritten(overrides: str) -> list[str]:
@@ -275,7 +363,3 @@ def flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any
             yield from flat(value, f"{prefix}{key}.")
         else:
             yield prefix + key, value
-
-
-def _text(value: Any) -> str:
-    return str(value).lower() if isinstance(value, bool) else str(value)

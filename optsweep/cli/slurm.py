@@ -59,10 +59,8 @@ class ClusterLauncher(SlurmLauncher):
         """Run cells as the jobs of one array, and wait for all of them.
 
         They write checkpoints, unless the user says otherwise, from which a cell goes on that is
-        queued again because its time was up.
-
-        A job that was cancelled, lost or failed has an InputError for its result, and leaves the
-        others theirs.
+        queued again because its time was up. A job that was cancelled, lost or failed has an
+        InputError for its result, and leaves the others theirs.
         """
         logs = self.params["submitit_folder"].replace("/%j", "")
 

@@ -35,18 +35,13 @@ class GridSweeper(Sweeper):
 
     def sweep(self, arguments: list[str]) -> None:
         """Check all cells, then train them; see `train_grid`."""
-        from optsweep.cli.cell_loader import CellLoader  # noqa: PLC0415
         from optsweep.cli.grid_training import train_grid  # noqa: PLC0415
 
         del arguments  # the configuration has them
         context, task, config = self.grid
-        loader = cast(ConfigLoader, CellLoader(context.config_loader))
-        context = dataclasses.replace(context, config_loader=loader)
 
         def launcher(of_cell: TaskFunction) -> Launcher:
-            return Plugins.instance().instantiate_launcher(
-                config=config, hydra_context=context, task_function=of_cell
-            )
+            return _loader_and_launcher(context, of_cell, config)[1]
 
         train_grid(config, task, launcher)
 
@@ -62,10 +57,7 @@ class SearchSweeper(Sweeper):
         self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig
     ) -> None:
         """Hydra's way of handing over what a sweeper needs."""
-        launcher = Plugins.instance().instantiate_launcher(
-            config=config, hydra_context=hydra_context, task_function=task_function
-        )
-        self.loop = (config, hydra_context.config_loader, launcher)
+        self.loop = (config, *_loader_and_launcher(hydra_context, task_function, config))
 
     def sweep(self, arguments: list[str]) -> None:
         """Search up to the total number of trials, then train what was found.
@@ -75,4 +67,19 @@ class SearchSweeper(Sweeper):
         """
         from optsweep.cli.search import SearchLoop  # noqa: PLC0415
 
-        SearchLoop(self.settings, *self.loop).run(arguments)
+        del arguments  # the configuration has them
+        SearchLoop(self.settings, *self.loop).run()
+
+
+def _loader_and_launcher(
+    hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig
+) -> tuple[ConfigLoader, Launcher]:
+    """What composes cells, Hydra's part sparingly, and what trains them."""
+    from optsweep.cli.cell_loader import CellLoader  # noqa: PLC0415
+
+    loader = cast(ConfigLoader, CellLoader(hydra_context.config_loader))
+    hydra_context = dataclasses.replace(hydra_context, config_loader=loader)
+    launcher = Plugins.instance().instantiate_launcher(
+        config=config, hydra_context=hydra_context, task_function=task_function
+    )
+    return loader, launcher

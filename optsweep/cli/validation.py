@@ -9,7 +9,8 @@ from omegaconf import DictConfig
 
 from optsweep import runs
 from optsweep.cli.composition import check, plan, to_config
-from optsweep.cli.grids import compose_cells
+from optsweep.cli.effects import check_effects, refuse_of_sweeps, repetitions
+from optsweep.cli.grids import Cell, compose_cells
 from optsweep.config import identity
 from optsweep.config.checks import InputError
 from optsweep.config.dataset import DatasetConfig
@@ -38,7 +39,10 @@ def check_run(composed: DictConfig) -> None:
     Raises:
         InputError: If it cannot be trained.
     """
-    check(to_config(composed), Path(composed.hydra.run.dir), composed.rerun)
+    cell = to_config(composed)
+    check(cell, Path(composed.hydra.run.dir), composed.rerun)
+    refuse_of_sweeps(composed)
+    check_effects(composed, [Cell(identity.cell_name(cell), "", cell)])
 
 
 def check_grid(config: DictConfig) -> list[CheckedCell]:
@@ -52,7 +56,7 @@ def check_grid(config: DictConfig) -> list[CheckedCell]:
     from optsweep.data.arrays import load_arrays  # noqa: PLC0415 (NumPy, which most starts spare)
 
     sweep_dir = Path(config.hydra.sweep.dir)
-    cells = []
+    cells, checked = [], []
     datasets: list[DatasetConfig] = []
     for overrides, composed in compose_cells(config):
         cell = to_config(composed)
@@ -68,7 +72,11 @@ def check_grid(config: DictConfig) -> list[CheckedCell]:
         if cell.dataset not in datasets:
             load_arrays(cell.dataset)  # missing or corrupt data end a sweep before it starts
             datasets.append(cell.dataset)
-        cells.append(CheckedCell(name, overrides, is_done, refusal))
-    rows = [{"cell": cell.name, "overrides": " ".join(cell.overrides)} for cell in cells]
+        cells.append(Cell(name, " ".join(overrides), cell))
+        checked.append(CheckedCell(name, overrides, is_done, refusal))
+    check_effects(config, cells)
+    if repeated := repetitions(cells):
+        print(f"optsweep: {repeated}", flush=True)
+    rows = [{"cell": cell.name, "overrides": cell.overrides} for cell in cells]
     runs.list_cells(sweep_dir / str(config.name), rows)
-    return cells
+    return checked

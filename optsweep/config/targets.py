@@ -34,6 +34,7 @@ _MODULES = {
     "init": ("optsweep.models.initializers",),
     "dataset": ("optsweep.data.sources",),
     "hydra.sweeper.sampler": ("optuna.samplers", "hydra_plugins.hydra_optuna_sweeper"),
+    "hydra.sweeper.pruner": ("optuna.pruners",),
 }
 _WANTED = {
     "model": "a torch.nn.Module of torch, torchvision or optsweep.models",
@@ -42,6 +43,7 @@ _WANTED = {
     "init": "a function of optsweep.models.initializers",
     "dataset": "a function of optsweep.data.sources",
     "hydra.sweeper.sampler": "a sampler of optuna.samplers",
+    "hydra.sweeper.pruner": "a pruner of optuna.pruners",
 }
 _SHIPPED = ("optsweep", "torch", "torchvision", "optuna")
 _allowed: tuple[str, ...] = ()  # packages that the user trusts, in this process
@@ -150,6 +152,12 @@ def _is_sampler(found: Any) -> bool:
     return found.__name__.startswith("create_nsga")  # the plugin's, for two of Optuna's classes
 
 
+def _is_pruner(found: Any) -> bool:
+    from optuna.pruners import BasePruner  # noqa: PLC0415
+
+    return inspect.isclass(found) and issubclass(found, BasePruner) and found is not BasePruner
+
+
 _KINDS: dict[str, Callable[[Any], bool]] = {
     "model": _is_network,
     "optimizer": _is_optimizer,
@@ -157,4 +165,5 @@ _KINDS: dict[str, Callable[[Any], bool]] = {
     "init": _is_public_function,
     "dataset": _is_public_function,
     "hydra.sweeper.sampler": _is_sampler,
+    "hydra.sweeper.pruner": _is_pruner,
 }

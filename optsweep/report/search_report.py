@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import math
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -93,12 +94,16 @@ def report_search(folder: Path, say: Callable[[str], None] = print) -> None:
                 "kind": final.kind,
                 "setting": final.setting,
                 "cell": final.cell,
-                "test_accuracy": final.test._asdict(),
+                "test_accuracy": {
+                    key: None if math.isnan(value) else value  # of one seed, there is no interval
+                    for key, value in final.test._asdict().items()
+                },
             }
             for final in search.finals
         ],
     }
-    runs.write_atomically(folder / runs.SUMMARY_FILE, json.dumps(summary, indent=2) + "\n")
+    text = json.dumps(summary, indent=2, allow_nan=False)
+    runs.write_atomically(folder / runs.SUMMARY_FILE, f"{text}\n")
     say("")
     for sentence in sentences(search):
         say(sentence)
@@ -111,6 +116,8 @@ def _summary(variant: Variant) -> dict[str, Any]:
         "variant": variant.name,
         "num_trials": len(variant.trials),
         "num_stopped": int((variant.trials["status"] == "stopped").sum()),
+        "num_diverged": variant.num_diverged,
+        "num_refused": variant.num_refused,
         "saved_epochs_fraction": variant.saved_fraction,
         "best_trial": best.number if best else None,
         "best_objective": best.value if best else None,

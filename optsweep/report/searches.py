@@ -18,7 +18,7 @@ from optsweep.report.statistics import Interval, bootstrap_interval, paired_diff
 from optsweep.report.wording import count, interval, listing, number
 from optsweep.search.space import at_edge
 from optsweep.search.storage import sqlite_url
-from optsweep.search.trials import FINISHED
+from optsweep.search.trials import CELL, DIVERGED, FINISHED, REFUSED, best_trial
 
 # Of a table of trials; the searched keys stand before the cell.
 TRIAL_COLUMNS = ("trial", "status", "objective", "epochs", "cell")
@@ -34,18 +34,21 @@ class Variant:
         trials: A row per trial that ended: trial, status (completed or stopped), objective,
             epochs, a column for each searched key, and cell.
         saved_fraction: Of the epochs of all trials, how many were not trained.
+        num_diverged: Complete trials of which every seed diverged.
+        num_refused: Trials whose cell could not be built.
     """
 
     name: str
     optuna_study: optuna.Study
     trials: pd.DataFrame
     saved_fraction: float
+    num_diverged: int
+    num_refused: int
 
     @property
     def best(self) -> FrozenTrial | None:
-        """The complete trial with the best objective."""
-        complete = any(self.trials["status"] == "completed")
-        return self.optuna_study.best_trial if complete else None
+        """The complete trial with the best objective; None if all diverged or were stopped."""
+        return best_trial(self.optuna_study)
 
     @property
     def edges(self) -> list[str]:
@@ -142,14 +145,22 @@ def _variant(study: optuna.Study, one_of_many: bool) -> Variant:
                 "objective": trial.value,
                 "epochs": attributes.get("epochs"),
                 **trial.params,
-                "cell": attributes.get("cell"),
+                "cell": attributes.get(CELL),
             }
         )
         trained += attributes.get("epochs", 0)
         planned += attributes.get("planned_epochs", 0)
     table = pd.DataFrame(rows) if rows else pd.DataFrame(columns=TRIAL_COLUMNS)
     name = study.study_name.partition(": ")[2] if one_of_many else ""
-    return Variant(name, study, table, 1 - trained / planned if planned else 0.0)
+    all_trials = study.get_trials(deepcopy=False)
+    return Variant(
+        name,
+        study,
+        table,
+        saved_fraction=1 - trained / planned if planned else 0.0,
+        num_diverged=sum(bool(trial.user_attrs.get(DIVERGED)) for trial in all_trials),
+        num_refused=sum(REFUSED in trial.user_attrs for trial in all_trials),
+    )
 
 
 def _finals(folder: Path) -> list[Final]:
@@ -251,10 +262,15 @@ def _of_variant(variant: Variant) -> list[str]:
     best = variant.best
     trials = variant.trials
     name = f"{in_words(variant.name)}: " if variant.name else ""
-    if best is None:
-        return [f"{name}No trial of {len(trials)} has come to its end."]
     stopped = int((trials["status"] == "stopped").sum())
-    params = in_words(" ".join(f"{key}={value}" for key, value in best.params.items()))
+    refused = [f"{count(variant.num_refused, 'trial')} could not be built."]
+    if best is None:
+        told = [f"{name}Of {count(len(trials), 'trial')}, none is best:"]
+        told += [f"{variant.num_diverged} diverged, and {stopped} stopped early."]
+        return [" ".join(told), *(refused if variant.num_refused else [])]
+    params = in_words(
+        " ".join(value if "," in key else f"{key}={value}" for key, value in best.params.items())
+    )
     told = [
         f"{name}Of {count(len(trials), 'trial')}, trial {best.number} is best with "
         f"{number(best.value, 4)} validation accuracy: {params}."
@@ -264,6 +280,8 @@ def _of_variant(variant: Variant) -> list[str]:
             f"{count(stopped, 'trial')} stopped early, which saved "
             f"{variant.saved_fraction:.0%} of all epochs."
         )
+    if variant.num_refused:
+        told += refused
     if variant.edges:
         told.append(
             f"The best {listing([key_in_words(key) for key in variant.edges])} lies at "
@@ -279,8 +297,8 @@ def _named(search: Search, final: Final) -> str:
 
 
 def key_in_words(key: str) -> str:
-    """The last part of an override's key, such as `weight decay`."""
-    return key.rpartition(".")[2].replace("_", " ")
+    """The last part of an override's key, such as `weight decay`; of paired keys, of each."""
+    return ", ".join(each.rpartition(".")[2].replace("_", " ") for each in key.split(","))
 
 
 def _shown(value: Any) -> str:

@@ -1,47 +1,61 @@
-"""A sampler whose proposals depend on the trial's number, not on the process that makes them."""
+"""What a search tries next: by chance that a trial's number alone decides, and nothing twice."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import copy
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+import optuna
 from optuna.distributions import BaseDistribution
-from optuna.samplers import BaseSampler
+from optuna.samplers import BaseSampler, RandomSampler
 from optuna.study import Study
-from optuna.trial import FrozenTrial, TrialState
+from optuna.trial import FrozenTrial
+
+from optsweep.config.checks import InputError, first_line
+from optsweep.search.space import Space, identity, only_value
+from optsweep.search.trials import counts
+
+_MAX_DRAWS = 100  # before the first point that is left is taken
 
 
-class SeededByTrial(BaseSampler):
-    """Draws the proposals of trial n from a generator that is seeded with n.
+class Proposer(BaseSampler):
+    """Proposes whole points, with an Optuna sampler that is made anew for each trial.
 
-    With one seed for the whole process, a continued search would propose its first points
-    again, and processes side by side the same ones.
+    A sampler that lived as long as its process would propose its first points again in a search
+    that is continued, and the same ones in processes side by side; and where a point was tried
+    before, it would propose it again.
     """
 
-    def __init__(self, make: Callable[[int], BaseSampler], seed: int) -> None:
-        """Use samplers of `make`, each with a seed made of `seed` and a trial's number."""
-        self._make = make
-        self._seed = seed
-        self._sampler = make(seed)
+    def __init__(
+        self, make: Callable[[int | None], BaseSampler], seed: int | None, space: Space
+    ) -> None:
+        """Propose points of `space`.
 
-    def before_trial(self, study: Study, trial: FrozenTrial) -> None:
-        """Seed for this trial."""
-        number = np.random.SeedSequence([self._seed, trial.number]).generate_state(1)[0]
-        self._sampler = self._make(int(number))
-        self._sampler.before_trial(study, trial)
+        Args:
+            make: Makes the sampler from a seed.
+            seed: Together with a trial's number, it decides all chance; None: nothing does.
+            space: What may be chosen.
+        """
+        self.make = make
+        self._seed = seed
+        self._space = space
+        self._proposed: tuple[int, dict[str, Any]] = (-1, {})  # a trial's number and its point
 
     def infer_relative_search_space(
         self, study: Study, trial: FrozenTrial
     ) -> dict[str, BaseDistribution]:
-        """As the sampler does."""
-        return self._sampler.infer_relative_search_space(study, trial)
+        """Nothing: keys are chosen together, but not by Optuna's way of doing so."""
+        del study, trial
+        return {}
 
     def sample_relative(
         self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
     ) -> dict[str, Any]:
-        """As the sampler does."""
-        return self._sampler.sample_relative(study, trial, search_space)
+        """Nothing, see above."""
+        del study, trial, search_space
+        return {}
 
     def sample_independent(
         self,
@@ -50,11 +64,65 @@ class SeededByTrial(BaseSampler):
         param_name: str,
         param_distribution: BaseDistribution,
     ) -> Any:
-        """As the sampler does."""
-        return self._sampler.sample_independent(study, trial, param_name, param_distribution)
+        """The value of one key in the trial's point."""
+        del param_distribution
+        if self._proposed[0] != trial.number:
+            self._proposed = (trial.number, self._propose(study, trial))
+        return self._proposed[1][param_name]
 
-    def after_trial(
-        self, study: Study, trial: FrozenTrial, state: TrialState, values: Sequence[float] | None
-    ) -> None:
-        """As the sampler does."""
-        self._sampler.after_trial(study, trial, state, values)
+    def _propose(self, study: Study, trial: FrozenTrial) -> dict[str, Any]:
+        others = study.get_trials(deepcopy=False)
+        tried = {
+            identity(each.params) for each in others if counts(each) and each.number != trial.number
+        }
+        seeds: list[int | None] = [None, None]
+        if self._seed is not None:
+            sequence = np.random.SeedSequence([self._seed, trial.number])
+            seeds = [int(word) for word in sequence.generate_state(2)]
+        point = self._draw(self.make(seeds[0]), study, trial)
+        anywhere = RandomSampler(seeds[1])
+        for _ in range(_MAX_DRAWS):
+            if identity(point) not in tried:
+                return point
+            point = self._draw(anywhere, study, trial)
+        left = (dict(each) for each in self._space.points() if each and identity(each) not in tried)
+        return next(left, point)
+
+    def _draw(self, sampler: BaseSampler, study: Study, trial: FrozenTrial) -> dict[str, Any]:
+        """What a sampler would have the trial choose; the storage does not learn of it."""
+        draft = copy.deepcopy(trial)
+        draft.params, draft.distributions = {}, {}
+        sampler.before_trial(study, draft)
+        space = sampler.infer_relative_search_space(study, draft)
+        together = sampler.sample_relative(study, draft, space)
+
+        def value_of(key: str, distribution: BaseDistribution) -> Any:
+            if distribution.single():
+                value = only_value(distribution)
+            elif key in together:
+                value = together[key]
+            else:
+                value = sampler.sample_independent(study, draft, key, distribution)
+            draft.params[key], draft.distributions[key] = value, distribution
+            return value
+
+        return self._space.choose(value_of)
+
+
+def rehearse(proposer: Proposer, space: Space, num_trials: int) -> None:
+    """Have one more point proposed than a sampler draws at random, in a study of its own.
+
+    Raises:
+        InputError: If the sampler cannot do that.
+    """
+    study = optuna.create_study(direction="maximize", sampler=RandomSampler(0))
+    num_random = getattr(proposer.make(0), "_n_startup_trials", 1)
+    for number in range(min(num_random + 1, num_trials)):
+        trial = study.ask()
+        space.suggest(trial)
+        study.tell(trial, number / num_trials)
+    study.sampler = proposer
+    try:
+        space.suggest(study.ask())
+    except (ImportError, ValueError, TypeError, NotImplementedError) as error:
+        raise InputError(f"hydra.sweeper.sampler: {first_line(error)}") from error

@@ -36,11 +36,18 @@ def objective(result: Mapping[str, Any], standard_errors: float) -> float:
     return max(0.0, mean_accuracy(accuracies) - standard_errors * error)
 
 
-def validation_accuracies(path: Path) -> list[tuple[int, float]]:
-    """Epochs from 1 and the mean validation accuracy after each, a diverged seed's being 0."""
+def validation_accuracies(path: Path) -> list[tuple[int, float, list[float]]]:
+    """Epochs from 1, the mean validation accuracy after each and that of each seed.
+
+    A seed that has diverged counts as 0.
+    """
     history = pd.read_csv(path, float_precision="round_trip")
     by_epoch = history.pivot(index="epoch", columns="seed", values="val_accuracy")
-    return [(int(epoch), mean_accuracy(row)) for epoch, row in by_epoch.iterrows() if epoch]
+    return [
+        (int(epoch), mean_accuracy(row), counted_accuracies(row))
+        for epoch, row in by_epoch.iterrows()
+        if epoch
+    ]
 
 
 def median_floor(study: Study, margin: float) -> list[float]:

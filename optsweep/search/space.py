@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,12 +15,14 @@ from optuna.distributions import (
     IntDistribution,
     distribution_to_json,
 )
-from optuna.trial import BaseTrial, FixedTrial
+from optuna.trial import BaseTrial
 
-from optsweep.config.checks import InputError, nearest
+from optsweep.config.checks import InputError, as_text, nearest
 
 # A best value in the outermost twentieth of its range may have a better one beyond.
 _EDGE = 0.05
+
+Point = Mapping[str, Any]  # a value for every key that applies
 
 
 @dataclass(frozen=True)
@@ -35,51 +37,186 @@ class Space:
     """
 
     dimensions: Mapping[str, BaseDistribution]
-    conditions: Mapping[str, Mapping[str, tuple[Any, ...]]] = field(default_factory=dict)
+    conditions: Mapping[str, Mapping[str, Sequence[Any]]] = field(default_factory=dict)
     fixed: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        """Refuse an empty space, and conditions on what is chosen later or not at all."""
+        """Refuse an empty space, and conditions that can never hold or come too late."""
         if not self.dimensions:
             raise InputError(
                 "a search needs something to search, such as "
                 "weight_decay='tag(log,interval(1e-6,1e-1))'"
             )
+        for key in self.conditions:
+            if key not in self.dimensions and key not in self.fixed:
+                known = [*self.dimensions, *self.fixed]
+                raise InputError(
+                    f"hydra.sweeper.conditions.{key}: it is not searched; {nearest(key, known)}"
+                )
         known = [*self.fixed]
         for key in self.dimensions:
-            for other in self.conditions.get(key, ()):
+            for other, wanted in self.conditions.get(key, {}).items():
+                place = f"hydra.sweeper.conditions.{key}"
                 if other not in known:
                     raise InputError(
-                        f"hydra.sweeper.conditions.{key}: {other} is not chosen before it; "
-                        f"{nearest(other, known)}"
+                        f"{place}: {other} is not chosen before it; {nearest(other, known)}"
                     )
+                for value in wanted if other in self.dimensions else ():
+                    if not _can_be(self.dimensions[other], value):
+                        raise InputError(
+                            f"{place}.{other}={text_of(value)}: it cannot occur; "
+                            f"{_told(self.dimensions[other])}"
+                        )
             known.append(key)
+
+    def choose(self, value_of: Callable[[str, BaseDistribution], Any]) -> dict[str, Any]:
+        """A point of values that `value_of` gives for every key that applies."""
+        chosen: dict[str, Any] = {}
+        for key, distribution in self.dimensions.items():
+            if self._applies(key, chosen):
+                chosen[key] = value_of(key, distribution)
+        return chosen
 
     def suggest(self, trial: BaseTrial) -> dict[str, Any]:
         """Let the trial choose a value for every key that applies."""
-        chosen: dict[str, Any] = {}
-        for key, distribution in self.dimensions.items():
-            conditions = self.conditions.get(key, {})
-            if all(
-                str(chosen.get(other, self.fixed.get(other))) in map(str, wanted)
-                for other, wanted in conditions.items()
-            ):
-                chosen[key] = _suggest(trial, key, distribution)
-        return chosen
+        return self.choose(lambda key, distribution: _suggest(trial, key, distribution))
 
-    def corners(self) -> list[dict[str, Any]]:
-        """Two sets of values for a check beforehand: the least and the greatest of every key."""
-        ends = {key: _ends(each) for key, each in self.dimensions.items()}
+    def points(self) -> Iterator[Point | None]:
+        """All points, each once, and None in place of any that lie in a continuum."""
+        return self._points(list(self.dimensions), {})
+
+    def is_exhausted(self, tried: set[str]) -> bool:
+        """Whether there is no point whose `identity` is not among those that were tried."""
+        return all(point is not None and identity(point) in tried for point in self.points())
+
+    def examples(self) -> list[dict[str, Any]]:
+        """A few points that have every value of a list among them, and both ends of every range.
+
+        Those of a key that seldom applies may be missing.
+        """
+        ends = {key: _examples(each) for key, each in self.dimensions.items()}
+        count = max(2, *map(len, ends.values()))
         return [
-            self.suggest(FixedTrial({key: each[which] for key, each in ends.items()}))
-            for which in (0, -1)
+            self.choose(lambda key, _: ends[key][index % len(ends[key])])  # noqa: B023 (called here)
+            for index in range(count)
         ]
+
+    def example_values(self) -> Iterator[tuple[str, Any]]:
+        """Every value of a list and both ends of every range, with its key."""
+        for key, distribution in self.dimensions.items():
+            for value in _examples(distribution):
+                yield key, value
+
+    def with_value(self, key: str, value: Any, others: Point) -> dict[str, Any]:
+        """The point that has a value, what this depends on, and else the values of `others`.
+
+        The value is missing if a setting that all trials share rules it out.
+        """
+        needed = {key: value}
+        for each in reversed([*self.dimensions]):
+            if each in needed:
+                for other, wanted in self.conditions.get(each, {}).items():
+                    if other in self.dimensions:
+                        known = _examples(self.dimensions[other])
+                        fitting = [one for one in known if _is_among(one, wanted)]
+                        needed.setdefault(other, next(iter(fitting), wanted[0]))
+        return self.choose(
+            lambda each, distribution: {**others, **needed}.get(each, _examples(distribution)[0])
+        )
 
     def to_mapping(self) -> dict[str, Any]:
         """The dimensions as plain data, to be compared with those of another day."""
         return {
             key: json.loads(distribution_to_json(each)) for key, each in self.dimensions.items()
         }
+
+    def _applies(self, key: str, chosen: Point) -> bool:
+        return all(
+            _is_among(chosen.get(other, self.fixed.get(other)), wanted)
+            for other, wanted in self.conditions.get(key, {}).items()
+        )
+
+    def _points(self, keys: Sequence[str], chosen: Point) -> Iterator[Point | None]:
+        if not keys:
+            yield chosen
+        elif not self._applies(keys[0], chosen):
+            yield from self._points(keys[1:], chosen)
+        else:
+            for value in _values(self.dimensions[keys[0]]):
+                if value is None:
+                    yield None
+                else:
+                    yield from self._points(keys[1:], {**chosen, keys[0]: value})
+
+
+def identity(point: Point) -> str:
+    """Text that two points have in common if they are the same."""
+    return json.dumps({key: _shortened(value) for key, value in point.items()}, sort_keys=True)
+
+
+def text_of(value: Any) -> str:
+    """A value as a command line has it.
+
+    >>> text_of(True), text_of(None), text_of(1e-3)
+    ('true', 'null', '0.001')
+    """
+    if value is None:
+        return "null"
+    return str(value).lower() if isinstance(value, bool) else as_text(value)
+
+
+def only_value(distribution: BaseDistribution) -> Any:
+    """The value of a range or a list that has just one."""
+    return _examples(distribution)[0]
+
+
+def _shortened(value: Any) -> Any:
+    return float(f"{value:.12g}") if isinstance(value, float) else value
+
+
+def _is_among(value: Any, wanted: Sequence[Any]) -> bool:
+    return any(_is_same(value, each) for each in wanted)
+
+
+def _is_same(value: Any, other: Any) -> bool:
+    """Whether two values are the same on a command line, such as 1e-3 and 0.001."""
+    first, second = text_of(value), text_of(other)
+    try:
+        return first == second or float(first) == float(second)
+    except ValueError:
+        return False
+
+
+def _can_be(distribution: BaseDistribution, value: Any) -> bool:
+    if isinstance(distribution, CategoricalDistribution):
+        return _is_among(value, distribution.choices)
+    assert isinstance(distribution, (FloatDistribution, IntDistribution))
+    number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    return number and distribution.low <= value <= distribution.high
+
+
+def _told(distribution: BaseDistribution) -> str:
+    if isinstance(distribution, CategoricalDistribution):
+        return f"valid are {', '.join(map(text_of, distribution.choices))}"
+    low, high = _examples(distribution)
+    return f"valid are numbers from {low} to {high}"
+
+
+def _values(distribution: BaseDistribution) -> Iterator[Any]:
+    """All values, or None for those of a continuum."""
+    if isinstance(distribution, CategoricalDistribution):
+        yield from dict.fromkeys(distribution.choices)
+    elif isinstance(distribution, IntDistribution):
+        yield from range(distribution.low, distribution.high + 1, distribution.step)
+    else:
+        assert isinstance(distribution, FloatDistribution)
+        low, high, step = distribution.low, distribution.high, distribution.step
+        if low == high:
+            yield low
+        elif step is None:
+            yield None
+        else:
+            yield from (low + index * step for index in range(round((high - low) / step) + 1))
 
 
 def _suggest(trial: BaseTrial, key: str, distribution: BaseDistribution) -> Any:
@@ -93,7 +230,8 @@ def _suggest(trial: BaseTrial, key: str, distribution: BaseDistribution) -> Any:
     return trial.suggest_categorical(key, distribution.choices)
 
 
-def _ends(distribution: BaseDistribution) -> tuple[Any, ...]:
+def _examples(distribution: BaseDistribution) -> tuple[Any, ...]:
+    """All values of a list, the ends of a range."""
     if isinstance(distribution, CategoricalDistribution):
         return distribution.choices
     assert isinstance(distribution, (FloatDistribution, IntDistribution))

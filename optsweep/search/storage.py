@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import json
+import time
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,9 @@ from optsweep.config.checks import InputError, as_text
 from optsweep.runs import STUDY_FILE
 
 _SETTINGS = "settings"  # user attribute that tells what an Optuna study searches
+_SECONDS_BETWEEN_TRIES = 0.02
+_SECONDS_OF_SILENCE = 5.0  # of waiting for a lock, before that is said
+_MAX_SECONDS = 300.0  # of waiting for a lock, which nobody needs for so long
 
 
 def storage_url(given: str | None, folder: Path) -> str:
@@ -61,7 +65,7 @@ def open_study(url: str, name: str, sampler: BaseSampler, settings: Mapping[str,
     """
     try:
         with alone(url):
-            storage = RDBStorage(url)
+            storage = connect(url)
             study = optuna.create_study(
                 study_name=name,
                 storage=storage,
@@ -85,19 +89,56 @@ def open_study(url: str, name: str, sampler: BaseSampler, settings: Mapping[str,
     return study
 
 
+def connect(url: str) -> RDBStorage:
+    """A connection to a storage; one to a file waits for others' writing longer than by default."""
+    is_file = make_url(url).get_backend_name() == "sqlite"
+    return RDBStorage(url, {"connect_args": {"timeout": _MAX_SECONDS}} if is_file else None)
+
+
 @contextlib.contextmanager
 def alone(url: str) -> Iterator[None]:
-    """Keep other processes that share the storage out for as long as this lasts."""
+    """Keep others that share the storage out for as long as this lasts, which should be short.
+
+    Raises:
+        InputError: If another process does so for longer than any should.
+    """
     parsed = make_url(url)
     if parsed.get_backend_name() == "sqlite" and parsed.database:
         Path(parsed.database).parent.mkdir(parents=True, exist_ok=True)
-        with filelock.FileLock(f"{parsed.database}.lock"):
+        lock = filelock.FileLock(f"{parsed.database}.lock", blocking=False)
+
+        def try_once() -> bool:
+            with contextlib.suppress(filelock.Timeout):
+                lock.acquire()
+            return lock.is_locked
+
+        _until(try_once, url)
+        try:
             yield
+        finally:
+            lock.release()
     elif parsed.get_backend_name() == "postgresql":
         with _advisory_lock(parsed):
             yield
     else:
         yield
+
+
+def _until(try_once: Callable[[], bool], url: str) -> None:
+    """Try for a lock until it is there; say so if that takes long, and give up in the end."""
+    started = time.monotonic()
+    told = False
+    while not try_once():
+        waited = time.monotonic() - started
+        if waited >= _MAX_SECONDS:
+            raise InputError(
+                f"{_shown(url)}: another process has kept it locked for {_MAX_SECONDS:.0f} s; "
+                "end that one if it hangs, and the same command continues"
+            )
+        if waited >= _SECONDS_OF_SILENCE and not told:
+            print(f"waiting for another process that has locked {_shown(url)}", flush=True)
+            told = True
+        time.sleep(_SECONDS_BETWEEN_TRIES)
 
 
 def copy_to_file(study: Study, url: str, folder: Path) -> None:
@@ -116,8 +157,8 @@ def _advisory_lock(url: URL) -> Iterator[None]:
     """PostgreSQL's own lock, which it takes back from a process that dies."""
     engine = sqlalchemy.create_engine(url, poolclass=sqlalchemy.NullPool)
     with engine.connect() as connection:
-        key = zlib.crc32(b"optsweep")
-        connection.execute(sqlalchemy.select(sqlalchemy.func.pg_advisory_lock(key)))
+        lock = sqlalchemy.func.pg_try_advisory_lock(zlib.crc32(b"optsweep"))
+        _until(lambda: bool(connection.scalar(sqlalchemy.select(lock))), str(url))
         yield
 
 

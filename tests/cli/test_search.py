@@ -134,35 +134,33 @@ def test_mistakes_are_one_line(arguments, message, run):
     assert errors.count("\n") == 1
 
 
-def test_a_killed_search_continues_to_its_total(start, run, tmp_path):
-    given = (*BY_HAND, DECAY, "hydra.sweeper.n_trials=3", "hydra.sweeper.stale_seconds=2")
-    process = start(*given, "trainer.epochs=3000")
-    for line in process.stdout:
-        if line.startswith("epoch 3/"):
-            break
-    process.kill()
-    process.communicate()
-    assert [trial.state for trial in study_of(tmp_path).trials] == [TrialState.RUNNING]
-    (tmp_path / "multirun" / "grid" / "study.db").unlink()  # another length is another search
-
-    process = start(*given)
-    for line in process.stdout:
-        if line.startswith("trial 1,"):
-            break
-    process.send_signal(signal.SIGKILL)
-    process.communicate()
-    states = [trial.state for trial in study_of(tmp_path).trials]
-    assert states == [TrialState.COMPLETE, TrialState.RUNNING]
-
-    code, output, errors = run(*given)
+def test_a_search_that_is_killed_and_continued_is_the_undisturbed_one(start, run, tmp_path):
+    given = (*BY_HAND, DECAY, "hydra.sweeper.n_trials=3", "trainer.epochs=200")
+    given += ("hydra.sweeper.sampler.n_startup_trials=1", "num_seeds=3")
+    assert run(*given, "name=whole")[0] == 0
+    killed = (*given, "hydra.sweep.dir=killed")
+    for number in (0, 1):
+        process = start(*killed)
+        for line in process.stdout:
+            if line.startswith(f"trial {number},"):
+                break
+        process.send_signal(signal.SIGKILL)
+        process.communicate()
+    code, output, errors = run(*killed)
     assert (code, errors) == (0, "")
-    assert "trial 1 was left running by a dead process: failed" in output
-    states = [trial.state for trial in study_of(tmp_path).trials]
-    assert states == [TrialState.COMPLETE, TrialState.FAIL, *[TrialState.COMPLETE] * 2]
+    assert "trial 1 was left by a process that stopped: taken up" in output
+    whole, continued = (
+        optuna.load_study(study_name=name, storage=f"sqlite:///{tmp_path / folder}/study.db")
+        for name, folder in (("whole", "multirun/whole"), ("grid", "killed/grid"))
+    )
+    assert [(trial.params, trial.value) for trial in continued.trials] == [
+        (trial.params, trial.value) for trial in whole.trials
+    ]
 
 
-def test_an_interrupt_leaves_no_running_trial(start, tmp_path):
-    process = start(*BY_HAND, DECAY, "trainer.epochs=3000")
+def test_an_interrupted_trial_is_for_the_next_process(start, run, tmp_path):
+    given = (*BY_HAND, DECAY, "trainer.epochs=3000", "hydra.sweeper.n_trials=1")
+    process = start(*given)
     for line in process.stdout:
         if line.startswith("epoch 3/"):
             break
@@ -170,7 +168,144 @@ def test_an_interrupt_leaves_no_running_trial(start, tmp_path):
     _, errors = process.communicate()
     assert process.returncode == 130
     assert errors.endswith("optsweep: interrupted; the same command continues\n")
-    assert [trial.state for trial in study_of(tmp_path).trials] == [TrialState.FAIL]
+    (trial,) = study_of(tmp_path).trials
+    assert trial.state is TrialState.RUNNING
+    process = start(*given)
+    for line in process.stdout:
+        if line.startswith("epoch 3/"):  # without a wait for the sign of life to be stale
+            break
+        assert "waiting" not in line
+    process.kill()
+    process.communicate()
+
+
+def test_a_process_that_stood_still_accepts_that_its_trial_was_made_up_for(start, run, tmp_path):
+    given = (*BY_HAND, DECAY, "trainer.epochs=150", "hydra.sweeper.n_trials=2")
+    given += ("hydra.sweeper.stale_seconds=2",)
+    stopped = start(*given)
+    for line in stopped.stdout:
+        if line.startswith("epoch 3/"):
+            break
+    stopped.send_signal(signal.SIGSTOP)
+    try:
+        code, output, errors = run(*given)
+        assert (code, errors) == (0, "")
+        assert "trial 0 was left by a process that stopped: taken up" in output
+    finally:
+        stopped.send_signal(signal.SIGCONT)
+    output, errors = stopped.communicate()
+    assert (stopped.returncode, errors) == (0, "")
+    assert "trial 0 had been made up for by then" in output
+    assert [trial.state for trial in study_of(tmp_path).trials] == [TrialState.COMPLETE] * 2
+
+
+def test_a_finite_space_is_searched_once(run, tmp_path):
+    given = (*BY_HAND, "init=default,gaussian,xavier", "hydra.sweeper.n_trials=10")
+    for _ in range(2):
+        code, output, errors = run(*given)
+        assert (code, errors) == (0, "")
+        assert "all 3 points that there are have been tried" in output
+        inits = [trial.params["init"] for trial in finished(study_of(tmp_path))]
+        assert sorted(inits) == ["default", "gaussian", "xavier"]
+
+
+def test_a_combination_that_cannot_be_built_fails_its_trial_alone(run, tmp_path):
+    code, output, errors = run(
+        *BY_HAND, "depth=choice(1,3)", "layernorm_position=none,third", "hydra.sweeper.n_trials=9"
+    )
+    assert (code, errors) == (0, "")
+    trials = study_of(tmp_path).trials
+    assert len(trials) == 4
+    (refused,) = [trial for trial in trials if trial.state is TrialState.FAIL]
+    assert refused.params == {"model.depth": 1, "layernorm_position": "third"}
+    assert f"trial {refused.number} cannot be trained: layernorm_position=[3]: there is" in output
+    assert "1 trial could not be built." in output
+
+
+def test_a_cell_is_trained_by_one_process_at_a_time(start, tmp_path):
+    grid = ("--multirun", "init=default,gaussian", "trainer.epochs=300", "trainer.num_threads=1")
+    processes = [start(*grid) for _ in range(3)]
+    told = [process.communicate() for process in processes]
+    assert [process.returncode for process in processes] == [0] * 3
+    assert [errors for _, errors in told] == [""] * 3
+    output = "".join(lines for lines, _ in told)
+    assert output.count("epoch 300/300") == 2
+    assert output.count("results: ") == 2
+    assert not list(tmp_path.glob("multirun/cells/*/.lease*"))
+
+
+def test_an_optuna_pruner_ends_cells_and_keeps_no_result_of_them(run, tmp_path):
+    code, output, errors = run(
+        *BY_HAND,
+        "hydra/sweeper/pruner=successive_halving",
+        "hydra.sweeper.pruner.reduction_factor=2",
+        "trainer.epochs=4",
+        "batch_size=16",
+        "optimizer.lr=tag(log,interval(1e-5,0.3))",
+        "hydra.sweeper.n_trials=6",
+        "name=halving",
+    )
+    assert (code, errors) == (0, "")
+    trials = study_of(tmp_path, "halving").trials
+    pruned = [trial for trial in trials if trial.state is TrialState.PRUNED]
+    assert pruned
+    assert len(pruned) < len(finished(study_of(tmp_path, "halving"))) == 6
+    for trial in pruned:
+        assert trial.user_attrs["epochs"] == max(trial.intermediate_values) < 4
+        assert trial.value == trial.intermediate_values[trial.user_attrs["epochs"]]
+        assert f"trial {trial.number} was pruned after epoch" in output
+    cells = list((tmp_path / "multirun" / "cells").iterdir())
+    whole = [cell for cell in cells if (cell / "result.json").exists()]
+    assert len(cells) - len(whole) == len(pruned)
+    assert all(len(rows(cell / "history.csv")) > 4 for cell in whole)
+
+
+def test_a_pruner_may_compare_seeds_in_pairs(run, tmp_path):
+    code, _, errors = run(
+        *BY_HAND,
+        "hydra/sweeper/pruner=wilcoxon",
+        "trainer.epochs=3",
+        "batch_size=16",
+        "num_seeds=5",
+        "optimizer.lr=0.1,1e-5",
+        "hydra/launcher=joblib",
+        "hydra.launcher.n_jobs=1",
+        "hydra.sweeper.sampler.seed=2",
+    )
+    assert (code, errors) == (0, "")
+    states = {trial.params["optimizer.lr"]: trial.state for trial in study_of(tmp_path).trials}
+    assert states == {0.1: TrialState.COMPLETE, 1e-5: TrialState.PRUNED}
+
+
+def test_a_cell_that_ends_by_patience_is_complete(run, tmp_path):
+    code, _, errors = run(
+        *BY_HAND, "optimizer.lr=1e-9,2e-9", "trainer.epochs=5", "stopping.patience=1"
+    )
+    assert (code, errors) == (0, "")
+    trials = study_of(tmp_path).trials
+    assert [trial.state for trial in trials] == [TrialState.COMPLETE] * 2
+    assert all(trial.user_attrs["epochs"] < 5 for trial in trials)
+
+
+def test_a_search_in_which_all_diverged_names_no_best(run, tmp_path):
+    code, output, errors = run(
+        *BY_HAND, "optimizer.lr=1e30,1e31", "hydra.sweeper.final_num_seeds=1"
+    )
+    assert (code, errors) == (0, "")
+    assert "Of 2 trials, none is best: 2 diverged, and 0 stopped early." in output
+    summary = json.loads((tmp_path / "multirun" / "grid" / "summary.json").read_text())
+    assert summary["variants"][0]["best_trial"] is summary["variants"][0]["best_params"] is None
+    assert rows(tmp_path / "multirun" / "grid" / "finals.csv") == []
+
+
+def test_a_summary_is_json_that_others_can_read(run, tmp_path):
+    code, _, errors = run(
+        *BY_HAND, DECAY, "hydra.sweeper.n_trials=1", "hydra.sweeper.final_num_seeds=1"
+    )
+    assert (code, errors) == (0, "")
+    text = (tmp_path / "multirun" / "grid" / "summary.json").read_text()
+    (final,) = json.loads(text, parse_constant=pytest.fail)["finals"]
+    assert final["test_accuracy"]["low"] is None  # of one seed, there is no interval
 
 
 def test_a_diverged_cell_is_a_bad_value_and_the_search_goes_on(run, tmp_path):
@@ -254,13 +389,30 @@ def test_joblib_trains_the_same_on_its_share_of_threads(run, tmp_path):
         assert plain == joblib
 
 
-def test_joblib_runs_trials_side_by_side(run, tmp_path):
-    code, _, errors = run(
-        *BY_HAND,
-        DECAY,
-        "hydra/launcher=joblib",
-        "hydra.launcher.n_jobs=2",
-        "hydra.sweeper.n_trials=3",
-    )
+def test_joblib_runs_trials_side_by_side_and_by_the_same_chance(run, tmp_path):
+    given = (*BY_HAND, DECAY, "hydra.sweeper.n_trials=5", "trainer.epochs=30")
+    assert run(*given, "name=serial")[0] == 0
+    code, output, errors = run(*given, "hydra/launcher=joblib", "hydra.launcher.n_jobs=2")
     assert (code, errors) == (0, "")
-    assert [trial.state for trial in study_of(tmp_path).trials] == [TrialState.COMPLETE] * 3
+    assert output.index("trial 1, 5 in all") < output.index("trial 0: objective")
+    serial, parallel = (study_of(tmp_path, name).trials for name in ("serial", "grid"))
+    assert [trial.state for trial in parallel] == [TrialState.COMPLETE] * 5
+    assert [trial.params for trial in parallel] == [trial.params for trial in serial]
+
+
+def test_an_error_in_one_of_several_trials_ends_the_search_and_loses_nothing(run, tmp_path):
+    given = (*BY_HAND, DECAY, "hydra.sweeper.n_trials=4")
+    joblib = ("hydra/launcher=joblib", "hydra.launcher.n_jobs=2")
+    assert run(*given, "hydra.sweeper.final_num_seeds=1")[0] == 0
+    cell = study_of(tmp_path).trials[1].user_attrs["cell"]
+    (tmp_path / "multirun" / "grid" / "study.db").unlink()
+    path = tmp_path / "multirun" / "cells" / cell / "result.json"
+    whole = path.read_text()
+    path.write_text("{")
+    code, _, errors = run(*given, *joblib)
+    assert code == 2
+    assert "result.json cannot be read" in errors.splitlines()[-1]
+    path.write_text(whole)
+    code, _, errors = run(*given, *joblib)
+    assert (code, errors) == (0, "")
+    assert [trial.state for trial in study_of(tmp_path).trials] == [TrialState.COMPLETE] * 4
