@@ -195,13 +195,16 @@ def _composed_texts(composed: DictConfig) -> dict[str, str]:
 def _trained(
     console: Console, composed: DictConfig, config: Config, directory: Path
 ) -> dict[str, Any]:
-    if not composed.rerun and runs.read_result(directory) is not None:
+    if line := runs.set_aside(directory):
+        console.print(line)
+    standing = runs.read_result(directory)
+    if not composed.rerun and standing is not None:
         console.print(f"done before, but without its weights: {_shown(directory)}")
     texts = _composed_texts(composed)
     runs.start(directory, config, texts)
     record = _train_cell(console, composed, config, directory)
     # Taken for dead by another process, it may have been made up for by now.
-    if composed.rerun or runs.finished(directory, config) is None:
+    if standing is not None or runs.finished(directory, config) is None:
         runs.write(directory, record.history, record.result, record.gradients, config, texts)
     return record.result
 
