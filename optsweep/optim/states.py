@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
+from optsweep.config.checks import Blaming, ForeignError
 from optsweep.optim.stacks import SeedwiseOptimizer, StackOptimizer, set_mode
 
 State = list[dict[str, Any]]  # of every optimizer of a stack: one, or one for each seed
@@ -54,7 +55,8 @@ def is_restorable(build: Callable[[Sequence[tuple[str, Tensor]]], StackOptimizer
     """Tell whether an optimizer's state is all that it goes on from.
 
     Measured, not listed: after a few steps its state is put into a new one, and both take a few
-    more steps. False if these differ in any bit, or if the state is not plain data.
+    more steps. False if these differ in any bit, if the state is not plain data, or if the
+    optimizer refuses a step.
 
     Args:
         build: Makes the optimizer of a stack; see `ResolvedOptimizer.build`.
@@ -69,25 +71,26 @@ def is_restorable(build: Callable[[Sequence[tuple[str, Tensor]]], StackOptimizer
         for of_step in gradients:
             for stack, gradient in zip(stacks, of_step, strict=True):
                 stack.grad = gradient.clone()
-            optimizer.step()
+            with Blaming("optimizer"):
+                optimizer.step()
         set_mode(optimizer, training=False)  # as after every epoch, when states are kept
 
     stacks, first, then = draw(), [draw() for _ in range(6)], [draw() for _ in range(3)]
     stacks = [stack.requires_grad_() for stack in stacks]
     optimizer = build(list(zip("ab", stacks, strict=True)))
-    stepped(optimizer, stacks, first)
-    others = [stack.detach().clone().requires_grad_() for stack in stacks]
-    continued = build(list(zip("ab", others, strict=True)))
     buffer = io.BytesIO()
     try:
+        stepped(optimizer, stacks, first)
+        others = [stack.detach().clone().requires_grad_() for stack in stacks]
+        continued = build(list(zip("ab", others, strict=True)))
         torch.save(state_of(optimizer), buffer)
         buffer.seek(0)
         state = torch.load(buffer, weights_only=True)
-    except (pickle.PickleError, AttributeError, TypeError):
+        taken = restore(continued, state)
+        stepped(optimizer, stacks, then)
+        stepped(continued, others, then)
+    except (ForeignError, pickle.PickleError, AttributeError, TypeError):
         return False
-    taken = restore(continued, state)
-    stepped(optimizer, stacks, then)
-    stepped(continued, others, then)
     return taken and all(map(torch.equal, stacks, others))
 
 
@@ -123,6 +126,7 @@ def _gathered(part: Optimizer) -> list[set[str]]:
             tensor.grad = torch.zeros_like(tensor)
         twin = type(part)(list(small.values()), **settings)
         set_mode(twin, training=True)
-        twin.step()
+        with Blaming("optimizer"):
+            twin.step()
         kinds += [set(twin.state.get(small[tensor.ndim], ())) for tensor in group["params"]]
     return kinds

@@ -112,6 +112,15 @@ def test_scores_are_those_of_a_plain_loop(dataset, name, apart, monkeypatch):
     assert not torch.allclose(weights[0], moved[0])  # the modes do differ
 
 
+class Tires(torch.optim.SGD):
+    def step(self, closure=None):
+        raise ArithmeticError("it is tired")
+
+
+def test_an_optimizer_that_refuses_a_step_has_no_state_to_go_on_from():
+    assert not is_restorable(ResolvedOptimizer(Tires, {"lr": 0.1}, True, 0.1).build)
+
+
 @pytest.mark.parametrize("name", OPTIMIZERS)
 def test_a_killed_cell_can_go_on_with_them(name):
     target, settings = OPTIMIZERS[name]

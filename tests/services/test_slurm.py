@@ -92,7 +92,7 @@ def test_a_cell_that_fails_is_named_and_the_others_are_trained(run, slurm, tmp_p
     own = ("optimizer=own.Tires", "allow_targets=[own]", "trainer.epochs=1")
     slurm = slurm | {"PYTHONPATH": f"{os.environ['PYTHONPATH']}:{tmp_path}"}
     code, output, errors = run(*SLURM, *own, "+optimizer.after=2,1000", "seed=0,1", **slurm)
-    assert code == 2
+    assert code == 2, errors
     failed = [f"+optimizer.after=2 seed={seed}" for seed in (0, 1)]
     assert errors == (
         f"optsweep: error: optimizer: it is tired (--debug shows where) [{'; '.join(failed)}]\n"
