@@ -10,6 +10,7 @@ import csv
 import errno
 import hashlib
 import io
+import itertools
 import json
 import math
 import os
@@ -34,6 +35,7 @@ CURVES_FILE = "curves.png"
 LOG_FILE = "log.txt"
 CHECKPOINT_FILE = "checkpoint.pt"  # while it trains: what it goes on from if it is killed
 COMPOSED_FOLDER = ".hydra"  # what Hydra composed, and from what
+DAMAGED_FOLDER = "damaged"  # and a number: a record that could not be used
 WEIGHTS_FOLDER = "weights"  # epoch_<N>.pt for every epoch after which they are kept
 # Of all runs together.
 RUNS_FOLDER = "multirun"
@@ -74,35 +76,95 @@ HISTORY_COLUMNS = (
 )
 GRADIENT_COLUMNS = ("seed", "epoch", "quantity", "parameter", "value")
 _NOTHING: Mapping[str, str] = {}
+_CHECKSUMS = "sha256"  # in a result: of the files of the record, and of the rest of the result
+
+
+class DamagedRecord(InputError):
+    """A record whose files are not as they were written, or not of one training."""
 
 
 def read_result(directory: Path) -> dict[str, Any] | None:
     """The cell's result, or None if it is not finished.
 
     Raises:
-        InputError: If there is a result file that cannot be read.
+        DamagedRecord: If it is no result, or the files beside it are not those it came with.
+        InputError: If it cannot be read.
     """
     path = directory / RESULT_FILE
     try:
         result = json.loads(path.read_text(encoding="utf-8"))
     except (FileNotFoundError, NotADirectoryError):
         return None
-    except (OSError, ValueError) as error:
-        raise InputError(f"{path} cannot be read ({error}); remove it to train again") from error
+    except OSError as error:
+        raise InputError(f"{path} cannot be read ({error.strerror})") from error
+    except ValueError as error:
+        raise DamagedRecord(f"{path} cannot be read ({first_line(error)})") from error
     if not isinstance(result, dict) or "config_hash" not in result:
-        raise InputError(f"{path} is not the result of a cell; remove it to train again")
+        raise DamagedRecord(f"{path} is not the result of a cell")
+    if _CHECKSUMS in result:  # the first cells had none
+        for name in (RESULT_FILE, CONFIG_FILE, HISTORY_FILE, GRADIENTS_FILE):
+            if not _is_as_written(directory, name, result):
+                how = "not as it was written" if (directory / name).exists() else "missing"
+                raise DamagedRecord(f"{directory / name} is {how}")
+    elif not (directory / HISTORY_FILE).exists():
+        raise DamagedRecord(f"{directory / HISTORY_FILE} is missing")
     return result
+
+
+def _is_as_written(directory: Path, name: str, result: Mapping[str, Any]) -> bool:
+    checksums = result[_CHECKSUMS]
+    known = checksums.get(name) if isinstance(checksums, dict) else "of nothing"
+    if name == RESULT_FILE:
+        return known == _checksum_of_result(result)
+    try:
+        found = hashlib.sha256((directory / name).read_bytes()).hexdigest()
+    except OSError:
+        found = None
+    if name == CONFIG_FILE and found not in (None, known):
+        # It may be of a process that began the same cell with, say, other threads.
+        with contextlib.suppress(InputError):
+            return config_hash(read_config(directory)) == result["config_hash"]
+    return found == known
+
+
+def _checksum_of_result(result: Mapping[str, Any]) -> str:
+    """The checksum of all that a result holds beside checksums."""
+    rest = {key: value for key, value in result.items() if key != _CHECKSUMS}
+    return hashlib.sha256(json.dumps(rest, sort_keys=True).encode()).hexdigest()
+
+
+def set_aside(directory: Path) -> str:
+    """Move a damaged record into a folder of its own beside, so that the cell can be trained.
+
+    Returns:
+        A line that says so; empty if there is no damaged record.
+    """
+    try:
+        read_result(directory)
+    except DamagedRecord as error:
+        names = (f"{DAMAGED_FOLDER}_{number}" for number in itertools.count(1))
+        folder = next(directory / name for name in names if not (directory / name).exists())
+        folder.mkdir()
+        for name in (RESULT_FILE, CONFIG_FILE, HISTORY_FILE, GRADIENTS_FILE, CURVES_FILE):
+            if (directory / name).exists():
+                os.replace(directory / name, folder / name)
+        return f"{error}; it was set aside in {folder}"
+    return ""
 
 
 def finished(directory: Path, config: Config) -> dict[str, Any] | None:
     """The result of this very configuration, or None if it has still to be trained.
 
-    It has also if the configuration keeps weights that a training before did not keep.
+    It has also if its record is damaged, or if the configuration keeps weights that a training
+    before did not keep.
 
     Raises:
         InputError: If the directory holds the result of another configuration.
     """
-    result = read_result(directory)
+    try:
+        result = read_result(directory)
+    except DamagedRecord:
+        return None
     if result is not None and result["config_hash"] != config_hash(config):
         raise InputError(
             f"{directory} holds the result of another configuration; "
@@ -228,6 +290,14 @@ def write(
     write_atomically(directory / HISTORY_FILE, to_csv(HISTORY_COLUMNS, history))
     if gradients:
         write_atomically(directory / GRADIENTS_FILE, to_csv(GRADIENT_COLUMNS, gradients))
+    names = (CONFIG_FILE, HISTORY_FILE, *([GRADIENTS_FILE] if gradients else []))
+    paths = {name: directory / name for name in names}
+    checksums = {
+        name: hashlib.sha256(path.read_bytes()).hexdigest()
+        for name, path in paths.items()
+        if path.exists()
+    }
+    result = {**result, _CHECKSUMS: checksums | {RESULT_FILE: _checksum_of_result(result)}}
     text = json.dumps(result, indent=2, allow_nan=False) + "\n"
     write_atomically(directory / RESULT_FILE, text)
     (directory / CHECKPOINT_FILE).unlink(missing_ok=True)

@@ -1,6 +1,7 @@
 """A folder of runs made by hand, with numbers that a test can know."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -30,7 +31,13 @@ def config_of(**groups) -> Config:
     return Config.from_mapping(values | {"num_seeds": 3, "trainer": values["trainer"]} | groups)
 
 
-def write_cell(root: Path, config: Config, curves: dict[int, list[dict | None]], **result) -> str:
+def write_cell(
+    root: Path,
+    config: Config,
+    curves: dict[int, list[dict | None]],
+    gradients: Sequence[dict] = (),
+    **result,
+) -> str:
     """Write a finished cell; `curves` has for each seed its scores per epoch, None: diverged.
 
     An epoch takes 2 seconds and 235 steps; the final weights' train accuracy is that of the
@@ -73,7 +80,7 @@ def write_cell(root: Path, config: Config, curves: dict[int, list[dict | None]],
     }
     name = cell_name(config)
     runs.start(root / runs.CELLS_FOLDER / name, config)
-    runs.write(root / runs.CELLS_FOLDER / name, history, found | result)
+    runs.write(root / runs.CELLS_FOLDER / name, history, found | result, gradients)
     return name
 
 
@@ -89,11 +96,8 @@ def write_made_up(root: Path, config: Config) -> None:
         if config.dataset.val_size:
             for scores in curves[seed]:
                 scores |= {"val_loss": 1.0, "val_accuracy": scores["test_accuracy"] - 0.01}
-    name = write_cell(root, config, curves)
-    if config.record.weights:
-        rows = [row for seed in seeds for row in _recorded(config, seed, epochs, rng)]
-        path = root / runs.CELLS_FOLDER / name / runs.GRADIENTS_FILE
-        path.write_text(runs.to_csv(runs.GRADIENT_COLUMNS, rows))
+    rows = [row for seed in seeds for row in _recorded(config, seed, epochs, rng)]
+    write_cell(root, config, curves, rows if config.record.weights else ())
 
 
 def _recorded(config: Config, seed: int, epochs: int, rng: np.random.Generator):

@@ -25,7 +25,8 @@ def test_a_directory_without_a_result_is_not_finished(tmp_path):
 def test_what_is_written_is_read(tmp_path):
     runs.start(tmp_path, Config())
     runs.write(tmp_path, [ROW], RESULT)
-    assert runs.finished(tmp_path, Config()) == RESULT
+    result = runs.finished(tmp_path, Config())
+    assert {key: result[key] for key in RESULT} == RESULT
     header, row = (tmp_path / runs.HISTORY_FILE).read_text().splitlines()
     assert header == (
         "seed,epoch,step,lr,train_loss,train_accuracy,val_loss,val_accuracy,"
@@ -120,3 +121,84 @@ def test_a_kill_while_a_record_is_replaced_leaves_the_old_or_none(
         assert runs.read_config(tmp_path) == other
         assert runs.finished(tmp_path, other)["status"] == "completed"
         assert runs.GRADIENTS_FILE not in new
+
+
+# --- a record ties itself together
+
+
+def another_digit(directory):
+    path = directory / runs.HISTORY_FILE
+    path.write_text(path.read_text().replace("0.3", "0.4"))
+
+
+def fewer_rows(directory):
+    path = directory / runs.HISTORY_FILE
+    path.write_text("".join(path.read_text().splitlines(keepends=True)[:1]))
+
+
+def better(directory):
+    path = directory / runs.RESULT_FILE
+    path.write_text(path.read_text().replace("completed", "diverged"))
+
+
+def another_cell(directory):
+    runs.start(directory / "other", Config(seed=5))
+    (directory / runs.CONFIG_FILE).write_text((directory / "other" / runs.CONFIG_FILE).read_text())
+
+
+@pytest.mark.parametrize(
+    ("damage", "told"),
+    [
+        (another_digit, "history.csv is not as it was written"),
+        (fewer_rows, "history.csv is not as it was written"),
+        (lambda directory: (directory / runs.HISTORY_FILE).unlink(), "history.csv is missing"),
+        (lambda directory: (directory / runs.GRADIENTS_FILE).unlink(), "gradients.csv is missing"),
+        (lambda directory: (directory / runs.CONFIG_FILE).unlink(), "config.yaml is missing"),
+        (another_cell, "config.yaml is not as it was written"),
+        (better, "result.json is not as it was written"),
+        (lambda directory: (directory / runs.RESULT_FILE).write_text("{"), "cannot be read"),
+    ],
+)
+def test_a_record_that_does_not_fit_itself_is_set_aside(tmp_path, damage, told):
+    gradients = [dict.fromkeys(runs.GRADIENT_COLUMNS) | {"seed": 0, "value": 1.0}]
+    runs.start(tmp_path, Config())
+    runs.write(tmp_path, [ROW], RESULT, gradients)
+    assert runs.set_aside(tmp_path) == ""
+    damage(tmp_path)
+    names = {path.name for path in tmp_path.iterdir() if path.is_file()}
+    with pytest.raises(runs.DamagedRecord, match=told):
+        runs.read_result(tmp_path)
+    assert runs.finished(tmp_path, Config()) is None
+    line = runs.set_aside(tmp_path)
+    assert told in line
+    assert line.endswith(f"; it was set aside in {tmp_path / 'damaged_1'}")
+    assert {path.name for path in (tmp_path / "damaged_1").iterdir()} == names
+    assert not [path for path in tmp_path.iterdir() if path.is_file()]
+    runs.start(tmp_path, Config())
+    runs.write(tmp_path, [ROW], RESULT)
+    assert runs.finished(tmp_path, Config()) is not None
+
+
+def test_gradients_of_another_training_do_not_fit(tmp_path):
+    runs.start(tmp_path, Config())
+    runs.write(tmp_path, [ROW], RESULT)
+    (tmp_path / runs.GRADIENTS_FILE).write_text("seed\n0\n")
+    with pytest.raises(runs.DamagedRecord, match=r"gradients\.csv is not as it was written"):
+        runs.read_result(tmp_path)
+
+
+def test_a_process_with_other_threads_does_not_damage_a_record(tmp_path):
+    runs.start(tmp_path, Config())
+    runs.write(tmp_path, [ROW], RESULT)
+    text = (tmp_path / runs.CONFIG_FILE).read_text()
+    (tmp_path / runs.CONFIG_FILE).write_text(text.replace("num_threads: null", "num_threads: 2"))
+    assert runs.finished(tmp_path, Config()) is not None
+
+
+def test_cells_of_the_first_version_have_no_checksums(tmp_path):
+    runs.start(tmp_path, Config())
+    runs.write(tmp_path, [ROW], RESULT)
+    (tmp_path / runs.RESULT_FILE).write_text(json.dumps(RESULT))
+    assert runs.finished(tmp_path, Config()) == RESULT
+    (tmp_path / runs.HISTORY_FILE).unlink()
+    assert runs.finished(tmp_path, Config()) is None

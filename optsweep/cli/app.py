@@ -19,13 +19,18 @@ from omegaconf import DictConfig, OmegaConf
 from optsweep import runs
 from optsweep.cli import composition
 from optsweep.cli.cell_log import logged
-from optsweep.cli.grid_training import CellsFailed
-from optsweep.cli.mistakes import FULL_ERROR, exit_with, in_one_line, is_mistake, one_line
+from optsweep.cli.mistakes import (
+    FULL_ERROR,
+    CellsFailed,
+    exit_with,
+    in_one_line,
+    is_mistake,
+    one_line,
+)
 from optsweep.cli.overrides import rewrite
 from optsweep.cli.pruning import PrunedError, reported
 from optsweep.cli.sweepers import GridSweeper, SearchSweeper
 from optsweep.cli.trust import PARTS, check_command_line
-from optsweep.cli.validation import check_run
 from optsweep.config import identity
 from optsweep.config.checks import InputError
 from optsweep.liveness import STALE_SECONDS, alone_in
@@ -81,7 +86,9 @@ def _run(given: list[str], dry: bool) -> None:
         if composed.hydra.launcher._target_.endswith(".ClusterLauncher"):
             _register_cluster()
         if not shows and not is_sweep:
-            check_run(composed)
+            from optsweep.cli.validation import check_run  # noqa: PLC0415 (of which help has no need)
+
+            check_run(composed)  # before Hydra makes its directory
     try:
         _hydra_main()
         return
@@ -188,13 +195,16 @@ def _composed_texts(composed: DictConfig) -> dict[str, str]:
 def _trained(
     console: Console, composed: DictConfig, config: Config, directory: Path
 ) -> dict[str, Any]:
-    if not composed.rerun and runs.read_result(directory) is not None:
+    if line := runs.set_aside(directory):
+        console.print(line)
+    standing = runs.read_result(directory)
+    if not composed.rerun and standing is not None:
         console.print(f"done before, but without its weights: {_shown(directory)}")
     texts = _composed_texts(composed)
     runs.start(directory, config, texts)
     record = _train_cell(console, composed, config, directory)
     # Taken for dead by another process, it may have been made up for by now.
-    if composed.rerun or runs.finished(directory, config) is None:
+    if standing is not None or runs.finished(directory, config) is None:
         runs.write(directory, record.history, record.result, record.gradients, config, texts)
     return record.result
 

@@ -192,7 +192,7 @@ def _each(text: str) -> tuple[str, list[str]]:
     """
     # The loader tells which options a pattern such as glob(a*) means.
     parser = OverridesParser.create(GlobalHydra.instance().config_loader())
-    override = parser.parse_override(text)
+    (override,) = parser.parse_overrides([text])
     key = override.get_key_element()
     if not override.is_sweep_override():
         return key, [f"{key}={override.get_value_element_as_str()}"]

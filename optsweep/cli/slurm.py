@@ -92,7 +92,10 @@ class ClusterLauncher(SlurmLauncher):
     def _with_checkpoints(self, job_overrides: Sequence[Sequence[str]]) -> list[list[str]]:
         assert self.config is not None
         key = "trainer.checkpoint"
-        if OmegaConf.select(self.config, key):
-            return [[*overrides] for overrides in job_overrides]
-        # The last of a command line wins: here what the cell itself says.
-        return [[f"{key}=true", *overrides] for overrides in job_overrides]
+        is_given = bool(OmegaConf.select(self.config, key))
+        return [
+            [*overrides]
+            if is_given or any(each.startswith(f"{key}=") for each in overrides)
+            else [*overrides, f"{key}=true"]
+            for overrides in job_overrides
+        ]

@@ -92,11 +92,6 @@ class ReferenceEngine:
             num_correct += correct.sum(1)
         return _scores(loss_sum, num_correct, len(split))
 
-    def _set_mode(self, training: bool) -> None:
-        self.model.train(training)
-        with Blaming("optimizer"):
-            set_mode(self.optimizer, training)
-
     def state(self) -> states.State:
         """See `Engine.state`."""
         return states.state_of(self.optimizer)
@@ -104,6 +99,11 @@ class ReferenceEngine:
     def restore(self, state: states.State) -> bool:
         """See `Engine.restore`."""
         return states.restore(self.optimizer, state)
+
+    def _set_mode(self, training: bool) -> None:
+        self.model.train(training)
+        with Blaming("optimizer"):
+            set_mode(self.optimizer, training)
 
     def _batch(self, orders: Tensor | None, first: int) -> tuple[Tensor, Tensor]:
         """Images (S, B, *input_shape) and labels (S, B), or all (N, *input_shape) and (N,)."""

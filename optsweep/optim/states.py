@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
-from optsweep.optim.stacks import SeedwiseOptimizer, StackOptimizer
+from optsweep.optim.stacks import SeedwiseOptimizer, StackOptimizer, set_mode
 
 State = list[dict[str, Any]]  # of every optimizer of a stack: one, or one for each seed
 
@@ -65,10 +65,12 @@ def is_restorable(build: Callable[[Sequence[tuple[str, Tensor]]], StackOptimizer
         return [torch.randn(2, *shape, generator=generator) for shape in ((3, 4), (3,))]
 
     def stepped(optimizer: StackOptimizer, stacks: list[Tensor], gradients: list) -> None:
+        set_mode(optimizer, training=True)
         for of_step in gradients:
             for stack, gradient in zip(stacks, of_step, strict=True):
                 stack.grad = gradient.clone()
             optimizer.step()
+        set_mode(optimizer, training=False)  # as after every epoch, when states are kept
 
     stacks, first, then = draw(), [draw() for _ in range(6)], [draw() for _ in range(3)]
     stacks = [stack.requires_grad_() for stack in stacks]
@@ -120,6 +122,7 @@ def _gathered(part: Optimizer) -> list[set[str]]:
         for tensor in small.values():
             tensor.grad = torch.zeros_like(tensor)
         twin = type(part)(list(small.values()), **settings)
+        set_mode(twin, training=True)
         twin.step()
         kinds += [set(twin.state.get(small[tensor.ndim], ())) for tensor in group["params"]]
     return kinds

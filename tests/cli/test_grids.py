@@ -131,3 +131,9 @@ def test_cells_that_train_the_same_are_named():
         "1 of 4 cells train the same as others: optimizer.decay_biases_and_norms=True like "
         "optimizer.decay_biases_and_norms=False"
     )
+
+
+def test_patterns_of_options_stand_in_lists_and_in_pairs():
+    assert overrides("optimizer=glob(ada*)")[::2] == ["optimizer=adagrad", "optimizer=adamw"]
+    found = overrides("optimizer,seed=['glob(ada*)',3],[sgd,4]")
+    assert found[2:] == ["optimizer=adamw seed=3", "optimizer=sgd seed=4"]

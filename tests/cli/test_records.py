@@ -64,3 +64,18 @@ def test_rerun_replaces_a_record_as_a_whole(start, run, tmp_path):
     assert runs.last_epoch(runs.read_result(directory)) == 2
     assert not (directory / runs.GRADIENTS_FILE).exists()
     assert "trainer.epochs=2" in (directory / runs.COMPOSED_FOLDER / "overrides.yaml").read_text()
+
+
+def test_a_damaged_record_is_set_aside_and_trained_again(run, tmp_path):
+    sweep = ("--multirun", "trainer.epochs=1", "seed=0,1")
+    assert run(*sweep)[0] == 0
+    one, _ = sorted((tmp_path / "multirun" / "cells").iterdir())
+    history = (one / runs.HISTORY_FILE).read_text()
+    (one / runs.HISTORY_FILE).write_text(history.replace("0.", "1."))
+    code, output, errors = run(*sweep)
+    assert (code, errors) == (0, "")
+    line = f"{one / runs.HISTORY_FILE} is not as it was written; it was set aside in "
+    assert f"{line}{one / 'damaged_1'}\n" in output
+    assert output.count("done before") == 1
+    assert (one / "damaged_1" / runs.RESULT_FILE).exists()
+    assert run(*sweep)[1].count("done before") == 2

@@ -82,18 +82,39 @@ def test_only_the_seeds_differ_in_a_repeated_run(tmp_path):
     [
         ({"result_json": "[]"}, "result.json is not the result of a cell"),
         ({"result_json": {"config_hash": "0"}}, "result.json belongs to another configuration"),
-        ({"history_csv": "seed,epoch\n0,1\n"}, "history.csv cannot be read as a history"),
-        ({"history_csv": ""}, "history.csv cannot be read as a history"),
-        ({"history_csv": ",".join(runs.HISTORY_COLUMNS)}, "history.csv has no rows"),
-        ({"gradients_csv": "seed,epoch\n0,1\n"}, "gradients.csv cannot be read"),
+        ({"history_csv": ""}, "history.csv is not as it was written"),
+        ({"gradients_csv": "seed,epoch\n0,1\n"}, "gradients.csv is not as it was written"),
         ({"config_yaml": "["}, "config.yaml is not the configuration of a cell"),
         ({"config_yaml": "a: b"}, "config.yaml is not the configuration of a cell"),
     ],
 )
 def test_damage_is_told_and_does_not_stop_the_others(tmp_path, damage, reason):
+    assert_told(tmp_path, damage, reason, lambda result: result)
+
+
+@pytest.mark.parametrize(
+    ("damage", "reason"),
+    [
+        ({"history_csv": "seed,epoch\n0,1\n"}, "history.csv cannot be read as a history"),
+        ({"history_csv": ""}, "history.csv cannot be read as a history"),
+        ({"history_csv": ",".join(runs.HISTORY_COLUMNS)}, "history.csv has no rows"),
+        ({"gradients_csv": "seed,epoch\n0,1\n"}, "gradients.csv cannot be read"),
+    ],
+)
+def test_damage_of_cells_of_the_first_version_is_told(tmp_path, damage, reason):
+    """They have no checksums."""
+
+    def first(result):
+        return {key: value for key, value in result.items() if key != "sha256"}
+
+    assert_told(tmp_path, damage, reason, first)
+
+
+def assert_told(tmp_path, damage, reason, version):
     good = write_cell(tmp_path, config_of(epochs=1), {0: curve((2, 0.1), (1, 0.5))})
     bad = write_cell(tmp_path, config_of(epochs=3), {0: curve((2, 0.1), (1, 0.5))})
-    write_raw(tmp_path / runs.CELLS_FOLDER / bad, **damage)
+    result = runs.read_result(tmp_path / runs.CELLS_FOLDER / bad)
+    write_raw(tmp_path / runs.CELLS_FOLDER / bad, **{"result_json": version(result)} | damage)
     cells = collect_runs(tmp_path).cells
     assert cells.at[good, "status"] == "completed"
     assert cells.at[bad, "status"] == "corrupt"

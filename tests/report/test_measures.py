@@ -5,7 +5,6 @@ import math
 import pytest
 from run_tree import config_of, curve, write_cell
 
-from optsweep import runs
 from optsweep.report.collection import Setting, collect_runs
 from optsweep.report.grids import at_edge, best_of, grid_axes, interaction
 from optsweep.report.measures import measure
@@ -155,7 +154,6 @@ TRACES = {  # of epochs 0 to 6
 )
 def test_measures_of_gradients(tmp_path, of, expected):
     config = config_of(record={"gradients": True})
-    cell = write_cell(tmp_path, config, {0: curve(*[(1, 0.5)] * 7)})
     rows = []
     for epoch in range(7):
         at = {"seed": 0, "epoch": epoch}
@@ -170,8 +168,7 @@ def test_measures_of_gradients(tmp_path, of, expected):
         share = 0.6 if parameter == SIGNAL else 0.01
         row = {"seed": 0, "epoch": 0, "quantity": "pixel_nonzero_fraction"}
         rows.append({**row, "parameter": parameter, "value": share})
-    text = runs.to_csv(runs.GRADIENT_COLUMNS, rows)
-    (tmp_path / runs.CELLS_FOLDER / cell / runs.GRADIENTS_FILE).write_text(text)
+    cell = write_cell(tmp_path, config, {0: curve(*[(1, 0.5)] * 7)}, rows)
     found = measure(collect_runs(tmp_path), [cell], of)
     assert found.tolist() == pytest.approx([expected])
 

@@ -512,6 +512,7 @@ def test_what_cannot_be_loaded_is_named(cell, tmp_path):
         optsweep.load(tmp_path, seed=2)
     with pytest.raises(InputError, match=r"config\.yaml is not the configuration of a cell"):
         optsweep.load(tmp_path / "nowhere")
+    (tmp_path / runs.RESULT_FILE).unlink()
     runs.start(tmp_path, cell("num_seeds=2", "optimizer=adam"))
     with pytest.raises(InputError, match="is of another cell than"):
         optsweep.load(tmp_path)
