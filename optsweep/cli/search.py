@@ -27,7 +27,8 @@ from optuna.trial import Trial, TrialState
 
 from optsweep import runs
 from optsweep.cli import composition
-from optsweep.cli.grids import split_override
+from optsweep.cli.effects import check_effects
+from optsweep.cli.grids import Cell, split_override
 from optsweep.cli.mistakes import is_mistake, one_line
 from optsweep.cli.overrides import rewrite
 from optsweep.cli.search_settings import (
@@ -98,8 +99,7 @@ class SearchLoop:
         self.url = storage_url(settings.storage, self.folder)
         variants = list(settings.variants or [""])
         spaces = [read_space(self.config, rewritten(variant)) for variant in variants]
-        for space in spaces:
-            self._check(space)
+        check_effects(self.config, [cell for space in spaces for cell in self._check(space)])
         studies = []
         for variant, space in zip(variants, spaces, strict=True):
             name = study_name(str(self.config.name), variant)
@@ -115,8 +115,8 @@ class SearchLoop:
             runs.write_atomically(self.folder / runs.FINALS_FILE, text)
             report_search(self.folder)
 
-    def _check(self, space: Space) -> None:
-        """Find out beforehand whether all that can be chosen can be trained.
+    def _check(self, space: Space) -> list[Cell]:
+        """Find out beforehand whether all that can be chosen can be trained; some such cells.
 
         Every value of a list and both ends of every range have to be part of a cell that can be
         built. That other cells with it cannot, no check beforehand finds out.
@@ -139,6 +139,8 @@ class SearchLoop:
         for baseline in settings.baselines or []:
             composition.plan(self._composed(self._final(space, rewritten(baseline))))
         rehearse(self._proposer(space), space, settings.n_trials)
+        fixed_and = (as_overrides({**space.fixed, **point}) for point in good)
+        return [Cell("", " ".join(each), self._composed(each)) for each in fixed_and]
 
     def _check_value(self, space: Space, key: str, value: Any, others: Sequence[Point]) -> None:
         """Raise what was wrong first if a value goes with none of several values of the others."""
