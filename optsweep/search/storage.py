@@ -25,6 +25,7 @@ from optsweep.runs import STUDY_FILE
 _SETTINGS = "settings"  # user attribute that tells what an Optuna study searches
 _SECONDS_BETWEEN_TRIES = 0.02
 _SECONDS_OF_SILENCE = 5.0  # of waiting for a lock, before that is said
+_FILE_SECONDS = 60.0  # of waiting for SQLite, which a process that stands still may have locked
 _MAX_SECONDS = 300.0  # of waiting for a lock, which nobody needs for so long
 
 
@@ -97,7 +98,7 @@ def open_study(url: str, name: str, sampler: BaseSampler, settings: Mapping[str,
 def connect(url: str) -> RDBStorage:
     """A connection to a storage; one to a file waits for others' writing longer than by default."""
     is_file = make_url(url).get_backend_name() == "sqlite"
-    return RDBStorage(url, {"connect_args": {"timeout": _MAX_SECONDS}} if is_file else None)
+    return RDBStorage(url, {"connect_args": {"timeout": _FILE_SECONDS}} if is_file else None)
 
 
 @contextlib.contextmanager

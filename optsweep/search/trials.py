@@ -158,13 +158,10 @@ class Worker:
     def _beat(self) -> None:
         while not self._ended.wait(seconds_between_beats(self._watch.stale_seconds)):
             self._sign["count"] += 1
-            # A storage may be away for a moment; it is asked again.
-            with contextlib.suppress(Exception):
-                for each in self.study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
-                    trial = self._mine.get(each.number)
-                    sign = _sign(each) or {}
-                    if trial is not None and sign.get("owner") == self._sign["owner"]:
-                        trial.set_user_attr(_ALIVE, self._sign)
+            for trial in list(self._mine.values()):
+                # Told by now, or the storage is away for a moment: it is asked again.
+                with contextlib.suppress(Exception):
+                    trial.set_user_attr(_ALIVE, self._sign)
 
 
 def _sign(trial: FrozenTrial) -> dict[str, Any] | None:

@@ -1,8 +1,10 @@
 """Searches as their users meet them: run as a program, on the slice."""
 
+import contextlib
 import csv
 import json
 import signal
+import sqlite3
 from pathlib import Path
 
 import optuna
@@ -25,6 +27,15 @@ def study_of(folder: Path, name: str = "grid") -> optuna.Study:
 
 def finished(study: optuna.Study) -> list[optuna.trial.FrozenTrial]:
     return study.get_trials(states=(TrialState.COMPLETE, TrialState.PRUNED))
+
+
+def is_free(database: Path) -> bool:
+    with contextlib.closing(sqlite3.connect(database, timeout=0.1)) as connection:
+        try:
+            connection.execute("BEGIN EXCLUSIVE")
+        except sqlite3.OperationalError:
+            return False
+    return True
 
 
 def rows(path: Path) -> list[dict[str, str]]:
@@ -186,7 +197,11 @@ def test_a_process_that_stood_still_accepts_that_its_trial_was_made_up_for(start
     for line in stopped.stdout:
         if line.startswith("epoch 3/"):
             break
-    stopped.send_signal(signal.SIGSTOP)
+    while True:  # not in the middle of its sign of life, with the database locked
+        stopped.send_signal(signal.SIGSTOP)
+        if is_free(tmp_path / "multirun" / "grid" / "study.db"):
+            break
+        stopped.send_signal(signal.SIGCONT)
     try:
         code, output, errors = run(*given)
         assert (code, errors) == (0, "")
