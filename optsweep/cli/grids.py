@@ -84,7 +84,7 @@ def sweep_overrides(config: DictConfig, extra: Sequence[str] = ()) -> list[str]:
     told = [shown(text) for text in [*extra, *config.hydra.overrides.task]]
     decided, folders = _decided(config, extra), folders_of(config)
     params = config.hydra.sweeper.params or {}
-    texts = [f"{key}={value}" for key, value in params.items() if "," not in str(key)]
+    texts = [f"{key}={_listed(value)}" for key, value in params.items() if "," not in str(key)]
     kept = [text for text in texts if next(iter(settings_of(text, folders))) not in decided]
     return [each for text in kept for each in translate(text, folders)] + told
 
@@ -179,9 +179,16 @@ def _sets(
     return [each for index, each in enumerate(sets) if each not in sets[:index]]
 
 
+def _listed(value: Any) -> str:
+    """What a file says of a key, as the command line has it: a text, or a list of values."""
+    return ",".join(map(_text, value)) if isinstance(value, ListConfig) else _text(value)
+
+
 def _text(value: Any) -> str:
     """A value of a list as the command line has it."""
-    return str(value).lower() if isinstance(value, bool) else as_text(value)
+    if isinstance(value, bool) or value is None:
+        return {True: "true", False: "false", None: "null"}[value]
+    return as_text(value)
 
 
 def _each(text: str) -> tuple[str, list[str]]:

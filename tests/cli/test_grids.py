@@ -65,6 +65,16 @@ def test_without_a_users_word_a_files_own_values_stand(own_file):
     assert [config.scheduler.get("base_lr") for config in found] == [None, 2.0]
 
 
+def test_a_files_values_may_be_a_list_of_its_own(tmp_path):
+    (tmp_path / "experiment").mkdir()
+    (tmp_path / "experiment" / "own.yaml").write_text(
+        "# @package _global_\n"
+        "hydra: {mode: MULTIRUN, sweeper: {params: {seed: [0, 1], optimizer.nesterov: [null]}}}\n"
+    )
+    found = configs("--config-dir", str(tmp_path), "experiment=own")
+    assert [config.seed for config in found] == [0, 1]
+
+
 def test_an_option_beside_a_swept_one_wins_over_a_file(own_file):
     found = configs(*own_file, "batch_size=single,small")
     assert {config.trainer.batch_size for config in found} == {1, 32}
