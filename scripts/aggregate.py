@@ -31,6 +31,8 @@ def main() -> None:
         print("optsweep: interrupted", file=sys.stderr)
         sys.exit(130)
     except (InputError, OSError) as error:
+        if isinstance(error, OSError) and error.errno is None:
+            raise  # not the system's word: a bug
         print(f"optsweep: error: {' '.join(str(error).split())}", file=sys.stderr)
         sys.exit(2)
     print(f"report: {page}")

@@ -19,13 +19,18 @@ from omegaconf import DictConfig, OmegaConf
 from optsweep import runs
 from optsweep.cli import composition
 from optsweep.cli.cell_log import logged
-from optsweep.cli.grid_training import CellsFailed
-from optsweep.cli.mistakes import FULL_ERROR, exit_with, in_one_line, is_mistake, one_line
+from optsweep.cli.mistakes import (
+    FULL_ERROR,
+    CellsFailed,
+    exit_with,
+    in_one_line,
+    is_mistake,
+    one_line,
+)
 from optsweep.cli.overrides import rewrite
 from optsweep.cli.pruning import PrunedError, reported
 from optsweep.cli.sweepers import GridSweeper, SearchSweeper
 from optsweep.cli.trust import PARTS, check_command_line
-from optsweep.cli.validation import check_run
 from optsweep.config import identity
 from optsweep.config.checks import InputError
 from optsweep.liveness import STALE_SECONDS, alone_in
@@ -81,7 +86,9 @@ def _run(given: list[str], dry: bool) -> None:
         if composed.hydra.launcher._target_.endswith(".ClusterLauncher"):
             _register_cluster()
         if not shows and not is_sweep:
-            check_run(composed)
+            from optsweep.cli.validation import check_run  # noqa: PLC0415 (of which help has no need)
+
+            check_run(composed)  # before Hydra makes its directory
     try:
         _hydra_main()
         return
@@ -123,9 +130,6 @@ def run_job(composed: DictConfig) -> float:
     """
     try:
         return _objective(composed)
-    except PrunedError as pruned:
-        print(pruned)
-        return pruned.objective
     except Exception as error:
         if HydraConfig.get().mode == RunMode.RUN:
             raise _PastHydra(error) from error
@@ -156,7 +160,11 @@ def _objective(composed: DictConfig) -> float:
         with alone_in(directory, console.print, patience), logged(directory / runs.LOG_FILE):
             result = None if composed.rerun else runs.finished(directory, config)
             if result is None:
-                result = _trained(console, composed, config, directory)
+                try:
+                    result = _trained(console, composed, config, directory)
+                except PrunedError as pruned:
+                    console.print(str(pruned))
+                    return pruned.objective
                 console.print(f"results: {_shown(directory)}")
     else:
         runs.tidy(directory)

@@ -4,45 +4,19 @@ from __future__ import annotations
 
 import contextlib
 import io
-import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
+from concurrent.futures import BrokenExecutor
 from pathlib import Path
 
 from hydra.core.hydra_config import HydraConfig
+from hydra.core.utils import JobReturn
 from hydra.plugins.launcher import Launcher
 from hydra.types import TaskFunction
 from omegaconf import DictConfig
 
 from optsweep import runs
-from optsweep.cli.mistakes import BUG, MISTAKE, Failure, is_mistake
+from optsweep.cli.mistakes import CellsFailed, Failure, is_mistake
 from optsweep.cli.validation import CheckedCell, check_grid
-
-
-class CellsFailed(Exception):
-    """Some cells of a grid were not trained; the others were."""
-
-    def __init__(self, failures: Mapping[str, Failure]) -> None:
-        """Take what ended each of them, by what they are called."""
-        super().__init__(f"{len(failures)} cells failed")
-        self.failures = failures
-
-    def tell(self, debug: bool) -> int:
-        """Print a line for each reason, with its cells, and the tracebacks of bugs.
-
-        Args:
-            debug: Print those of mistakes too.
-
-        Returns:
-            The exit code.
-        """
-        cells_of: dict[str, list[str]] = {}
-        for cell, failure in self.failures.items():
-            if failure.reason not in cells_of and (debug or failure.is_bug):
-                print(failure.traceback, file=sys.stderr, end="")
-            cells_of.setdefault(failure.reason, []).append(cell)
-        for reason, cells in cells_of.items():
-            print(f"optsweep: error: {reason} [{'; '.join(cells)}]", file=sys.stderr)
-        return BUG if any(failure.is_bug for failure in self.failures.values()) else MISTAKE
 
 
 class CellTask:
@@ -107,24 +81,38 @@ def train_grid(
 
 def _launched(cells: Sequence[CheckedCell], launcher: Launcher, folder: Path) -> dict[str, Failure]:
     """Have a launcher train cells; those that failed, and why."""
-    if not cells:
-        return {}
-    failures = {}
-    try:
-        returned = launcher.launch([cell.overrides for cell in cells], initial_job_idx=0)
-        for cell, job in zip(cells, returned, strict=True):
-            try:
-                with contextlib.redirect_stderr(io.StringIO()):  # Hydra's own word on it
-                    failure = job.return_value
-            except Exception as error:  # of a job that was lost
-                failure = Failure.of(error)
-            if failure is not None:
-                failures[cell.name] = failure
-    except Exception as error:  # of the launcher, which takes all of its cells with it
-        if not is_mistake(error):
-            raise
-        failure = Failure.of(error)
-        for cell in cells:
-            if runs.read_result(folder / cell.name) is None:
-                failures[cell.name] = failure
+    failures: dict[str, Failure] = {}
+    batches = [cells] if cells else []
+    while batches:
+        batch = batches.pop(0)
+        before = {cell.name: _written(folder / cell.name) for cell in batch}
+        first = len(cells) - len(batch) - sum(map(len, batches))
+        try:
+            returned = launcher.launch([cell.overrides for cell in batch], initial_job_idx=first)
+            ended = zip(batch, map(_failure, returned), strict=True)
+            failures |= {cell.name: failure for cell, failure in ended if failure is not None}
+        except Exception as error:  # of the launcher, which takes all of its cells with it
+            if not is_mistake(error):
+                raise
+            left = [c for c in batch if _written(folder / c.name) == before[c.name]]
+            if isinstance(error, BrokenExecutor) and len(left) > 1:
+                # The process of one of them was killed, and the others' ended with it.
+                batches += [left[: len(left) // 2], left[len(left) // 2 :]]
+            else:
+                failures |= dict.fromkeys((cell.name for cell in left), Failure.of(error))
     return failures
+
+
+def _failure(job: JobReturn) -> Failure | None:
+    """What ended a cell, of which a job that was lost says nothing."""
+    try:
+        with contextlib.redirect_stderr(io.StringIO()):  # Hydra's own word on it
+            return job.return_value
+    except Exception as error:
+        return Failure.of(error)
+
+
+def _written(directory: Path) -> int | None:
+    """When the result of a cell was written, as its file system counts."""
+    path = directory / runs.RESULT_FILE
+    return path.stat().st_mtime_ns if path.exists() else None

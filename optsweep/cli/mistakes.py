@@ -111,7 +111,36 @@ class Failure:
     def of(cls, error: Exception) -> Failure:
         """Tell of an error where it is caught."""
         text = "".join(traceback.format_exception(error))
-        return cls(one_line(error), not is_mistake(error), text)
+        if is_mistake(error):
+            return cls(one_line(error), False, text)
+        return cls(f"a bug of optsweep's: {type(error).__name__}: {first_line(error)}", True, text)
+
+
+class CellsFailed(Exception):
+    """Some cells of a grid were not trained; the others were."""
+
+    def __init__(self, failures: Mapping[str, Failure]) -> None:
+        """Take what ended each of them, by what they are called."""
+        super().__init__(f"{len(failures)} cells failed")
+        self.failures = failures
+
+    def tell(self, debug: bool) -> int:
+        """Print a line for each reason, with its cells, and the tracebacks of bugs.
+
+        Args:
+            debug: Print those of mistakes too.
+
+        Returns:
+            The exit code.
+        """
+        cells_of: dict[str, list[str]] = {}
+        for cell, failure in self.failures.items():
+            if failure.reason not in cells_of and (debug or failure.is_bug):
+                print(failure.traceback, file=sys.stderr, end="")
+            cells_of.setdefault(failure.reason, []).append(cell)
+        for reason, cells in cells_of.items():
+            print(f"optsweep: error: {reason} [{'; '.join(cells)}]", file=sys.stderr)
+        return BUG if any(failure.is_bug for failure in self.failures.values()) else MISTAKE
 
 
 def is_mistake(error: Exception) -> bool:
@@ -129,6 +158,8 @@ def is_mistake(error: Exception) -> bool:
 
 def one_line(error: Exception) -> str:
     """What went wrong, from the cause that a user can act on."""
+    from concurrent.futures import BrokenExecutor  # noqa: PLC0415 (which most starts spare)
+
     origin = _origin(error)
     if isinstance(origin, InputError):
         text = f"{origin}{_SEE_MORE if isinstance(origin, ForeignError) else ''}"
@@ -138,6 +169,8 @@ def one_line(error: Exception) -> str:
         text = _unreadable(str(error.override))
     elif isinstance(origin, OSError) and origin.errno is not None:
         text = f"{origin.filename or 'output'}: {origin.strerror or origin}"
+    elif isinstance(origin, BrokenExecutor):
+        text = "its process ended without a word; the system kills one that takes too much memory"
     elif isinstance(origin, YAMLError):
         text = " ".join(str(origin).split())
     elif _is_of_memory(origin):

@@ -8,6 +8,7 @@ proposes the same points again, and leaves a killed process's trials running for
 from __future__ import annotations
 
 import functools
+import itertools
 import queue
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -17,25 +18,25 @@ from typing import Any
 from hydra.core.config_loader import ConfigLoader
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.utils import JobReturn
-from hydra.errors import HydraException
 from hydra.plugins.launcher import Launcher
 from joblib.externals.loky import get_reusable_executor
 from omegaconf import DictConfig
-from omegaconf.errors import OmegaConfBaseException
 from optuna.exceptions import UpdateFinishedTrialError
 from optuna.study import Study
 from optuna.trial import Trial, TrialState
 
 from optsweep import runs
 from optsweep.cli import composition
-from optsweep.cli.grids import split_override
-from optsweep.cli.mistakes import one_line
+from optsweep.cli.effects import check_effects
+from optsweep.cli.grids import Cell, split_override
+from optsweep.cli.mistakes import is_mistake, one_line
 from optsweep.cli.overrides import rewrite
 from optsweep.cli.search_settings import (
     check_settings,
     num_jobs,
     pruner_of,
     sampler_of,
+    seed_of,
     study_name,
 )
 from optsweep.cli.search_space import read_space
@@ -98,8 +99,7 @@ class SearchLoop:
         self.url = storage_url(settings.storage, self.folder)
         variants = list(settings.variants or [""])
         spaces = [read_space(self.config, rewritten(variant)) for variant in variants]
-        for space in spaces:
-            self._check(space)
+        check_effects(self.config, [cell for space in spaces for cell in self._check(space)])
         studies = []
         for variant, space in zip(variants, spaces, strict=True):
             name = study_name(str(self.config.name), variant)
@@ -115,8 +115,8 @@ class SearchLoop:
             runs.write_atomically(self.folder / runs.FINALS_FILE, text)
             report_search(self.folder)
 
-    def _check(self, space: Space) -> None:
-        """Find out beforehand whether all that can be chosen can be trained.
+    def _check(self, space: Space) -> list[Cell]:
+        """Find out beforehand whether all that can be chosen can be trained; some such cells.
 
         Every value of a list and both ends of every range have to be part of a cell that can be
         built. That other cells with it cannot, no check beforehand finds out.
@@ -139,23 +139,29 @@ class SearchLoop:
         for baseline in settings.baselines or []:
             composition.plan(self._composed(self._final(space, rewritten(baseline))))
         rehearse(self._proposer(space), space, settings.n_trials)
+        fixed_and = (as_overrides({**space.fixed, **point}) for point in good)
+        return [Cell("", " ".join(each), self._composed(each)) for each in fixed_and]
 
     def _check_value(self, space: Space, key: str, value: Any, others: Sequence[Point]) -> None:
         """Raise what was wrong first if a value goes with none of several values of the others."""
         refusals = []
-        for each in others:
-            refusal = self._refusal(space, space.with_value(key, value, each))
+        for point in itertools.chain(*(space.with_value(key, value, each) for each in others)):
+            refusal = self._refusal(space, point)
             if refusal is None:
                 return
             refusals.append(refusal)
-        raise InputError(refusals[0])
+        whole = isinstance(value, float) and "expected a whole number" in refusals[0]
+        hint = "; whole numbers are int(interval(LOW,HIGH)) or range(LOW,HIGH)" if whole else ""
+        raise InputError(refusals[0] + hint)
 
     def _refusal(self, space: Space, point: Point) -> str | None:
         """Why a point cannot be trained; None if it can."""
         try:
             with self._composing:
                 composition.plan(self._composed(as_overrides({**space.fixed, **point})))
-        except (InputError, HydraException, OmegaConfBaseException) as error:
+        except Exception as error:
+            if not is_mistake(error):
+                raise
             return one_line(error)
         return None
 
@@ -164,7 +170,7 @@ class SearchLoop:
 
     def _proposer(self, space: Space) -> Proposer:
         make = functools.partial(sampler_of, self.settings)
-        return Proposer(make, self.settings.sampler.get("seed"), space)
+        return Proposer(make, seed_of(self.settings), space)
 
     def _search(self, name: str, variant: int, space: Space) -> Study:
         """Run trials of one Optuna study until it has its total, together with other processes."""

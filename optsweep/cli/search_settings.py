@@ -64,6 +64,10 @@ def check_settings(settings: DictConfig, given: Mapping[str, Any]) -> None:
         InputError: If one cannot.
     """
     known_keys("hydra.sweeper.", settings, _KEYS)
+    if settings.trial is not None:
+        raise InputError(
+            f"hydra.sweeper.trial={as_text(settings.trial)}: the search itself sets it"
+        )
     integer("hydra.sweeper.n_trials", settings.n_trials, 1, 10**6)
     if settings.n_jobs is not None:
         integer("hydra.sweeper.n_jobs", settings.n_jobs, 1, 10**4)
@@ -107,7 +111,7 @@ def study_name(name: str, variant: str) -> str:
     return f"{name}: {variant}" if variant else name
 
 
-def sampler_of(settings: DictConfig, seed: int | None) -> BaseSampler:
+def sampler_of(settings: DictConfig, seed: int) -> BaseSampler:
     """The sampler that is configured, with another seed.
 
     Raises:
@@ -117,13 +121,16 @@ def sampler_of(settings: DictConfig, seed: int | None) -> BaseSampler:
     if target.endswith("GridSampler"):
         raise InputError("hydra/sweeper/sampler=grid: for a grid, use --multirun with lists")
     make = locate("hydra.sweeper.sampler", target)
-    own = settings.sampler.get("seed")
-    if own is not None:
-        integer("hydra.sweeper.sampler.seed", own, 0, 2**32 - 1)
     arguments = _arguments(settings.sampler, make) | {"seed": seed}
     if make is QMCSampler:  # its points are those of one sequence, and chance fills in the rest
-        arguments |= {"seed": own, "independent_sampler": RandomSampler(seed)}
+        arguments |= {"seed": seed_of(settings), "independent_sampler": RandomSampler(seed)}
     return _made("hydra.sweeper.sampler", make, arguments)
+
+
+def seed_of(settings: DictConfig) -> int:
+    """The seed of a sampler's chance: 0 if none is given, so that every search can be repeated."""
+    seed = settings.sampler.get("seed")
+    return 0 if seed is None else integer("hydra.sweeper.sampler.seed", seed, 0, 2**32 - 1)
 
 
 def pruner_of(settings: DictConfig) -> BasePruner:

@@ -20,7 +20,7 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution
 
 from optsweep.cli.composition import refuse_hydra
 from optsweep.cli.grids import pairs, sweep_overrides
-from optsweep.cli.overrides import VALUE_KEYS
+from optsweep.cli.overrides import VALUE_KEYS, shown
 from optsweep.config.checks import InputError, as_text, first_line
 from optsweep.search.space import Space
 
@@ -71,6 +71,10 @@ def read_space(config: DictConfig, variant: Sequence[str]) -> Space:
             dimensions[key] = _distribution(override)
         else:
             fixed[key] = override.get_value_element_as_str()
+    params = config.hydra.sweeper.params or {}
+    if params and not dimensions:
+        told = " ".join([*variant, *map(shown, config.hydra.overrides.task)])
+        raise InputError(f"{told}: nothing is left to search of {', '.join(map(str, params))}")
     known = [*dimensions, *fixed]
     conditions = {
         _spelt(key, known): {_spelt(other, known): values for other, values in _wanted(key, wanted)}

@@ -8,6 +8,7 @@ without a result has been cancelled or lost.
 from __future__ import annotations
 
 import subprocess
+import threading
 import time
 from collections.abc import Sequence
 
@@ -22,6 +23,7 @@ from submitit.slurm.slurm import SlurmInfoWatcher
 from optsweep.config.checks import InputError
 
 _SECONDS_BETWEEN_LOOKS = 15
+_looking = threading.Lock()
 _LEAVING, _GONE = "COMPLETING", "GONE"  # to submitit, the first is not done and the second is
 
 
@@ -30,8 +32,11 @@ class QueueWatcher(SlurmInfoWatcher):
 
     def update(self) -> None:
         """Ask Slurm about all jobs that submitit waits for."""
-        self._num_calls += 1
-        self._last_status_check = time.time()
+        with _looking:
+            if time.time() - self._last_status_check < 1:
+                return  # another thread has just asked, and a second look would come too soon
+            self._num_calls += 1
+            self._last_status_check = time.time()
         command = self._make_command()
         if command is None:
             return
@@ -44,10 +49,14 @@ class QueueWatcher(SlurmInfoWatcher):
         if asked.returncode:
             return  # the controller is busy or away; it is asked again
         queued = dict(line.split() for line in asked.stdout.splitlines())
-        for job in self._registered:
+        for job in tuple(self._registered):
             left_before = self._info_dict.get(job, {}).get("State") in (_LEAVING, _GONE)
             state = queued.get(job, _GONE if left_before else _LEAVING)
             self._info_dict[job] = {"JobID": job, "State": state}
+
+
+# One for all threads of a search, each of which waits for a job of its own.
+_watcher = QueueWatcher(delay_s=_SECONDS_BETWEEN_LOOKS)
 
 
 class ClusterLauncher(SlurmLauncher):
@@ -76,7 +85,7 @@ class ClusterLauncher(SlurmLauncher):
                 return [lost]
 
         # Arrays are made of this very class.
-        SlurmJob.watcher = QueueWatcher(delay_s=_SECONDS_BETWEEN_LOOKS)
+        SlurmJob.watcher = _watcher
         SlurmJob.results = results  # type: ignore[assignment,method-assign]
         return super().launch(self._with_checkpoints(job_overrides), initial_job_idx)
 

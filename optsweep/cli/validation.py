@@ -1,4 +1,4 @@
-"""The check of every cell of a run or grid before the first one trains."""
+"""The check of every cell of a grid before the first one trains."""
 
 from __future__ import annotations
 

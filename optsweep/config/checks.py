@@ -49,7 +49,7 @@ class Blaming:
         Raises:
             ForeignError: In its place.
         """
-        if not isinstance(error, Exception) or isinstance(error, InputError):
+        if not isinstance(error, (Exception, SystemExit)) or isinstance(error, InputError):
             return
         files = files_of(trace)
         if len(files) == 1 or not is_ours(files[-1]):  # 1: the call itself does not fit

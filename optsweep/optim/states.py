@@ -70,7 +70,7 @@ def is_restorable(build: Callable[[Sequence[tuple[str, Tensor]]], StackOptimizer
             for stack, gradient in zip(stacks, of_step, strict=True):
                 stack.grad = gradient.clone()
             optimizer.step()
-        set_mode(optimizer, training=False)
+        set_mode(optimizer, training=False)  # as after every epoch, when states are kept
 
     stacks, first, then = draw(), [draw() for _ in range(6)], [draw() for _ in range(3)]
     stacks = [stack.requires_grad_() for stack in stacks]

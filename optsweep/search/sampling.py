@@ -28,14 +28,12 @@ class Proposer(BaseSampler):
     before, it would propose it again.
     """
 
-    def __init__(
-        self, make: Callable[[int | None], BaseSampler], seed: int | None, space: Space
-    ) -> None:
+    def __init__(self, make: Callable[[int], BaseSampler], seed: int, space: Space) -> None:
         """Propose points of `space`.
 
         Args:
             make: Makes the sampler from a seed.
-            seed: Together with a trial's number, it decides all chance; None: nothing does.
+            seed: Together with a trial's number, it decides all chance.
             space: What may be chosen.
         """
         self.make = make
@@ -75,12 +73,10 @@ class Proposer(BaseSampler):
         tried = {
             identity(each.params) for each in others if counts(each) and each.number != trial.number
         }
-        seeds: list[int | None] = [None, None]
-        if self._seed is not None:
-            sequence = np.random.SeedSequence([self._seed, trial.number])
-            seeds = [int(word) for word in sequence.generate_state(2)]
-        point = self._draw(self.make(seeds[0]), study, trial)
-        anywhere = RandomSampler(seeds[1])
+        words = np.random.SeedSequence([self._seed, trial.number]).generate_state(2)
+        own, other = map(int, words)
+        point = self._draw(self.make(own), study, trial)
+        anywhere = RandomSampler(other)
         for _ in range(_MAX_DRAWS):
             if identity(point) not in tried:
                 return point

@@ -95,10 +95,9 @@ class Space:
         Those of a key that seldom applies may be missing.
         """
         ends = {key: _examples(each) for key, each in self.dimensions.items()}
-        count = max(2, *map(len, ends.values()))
         return [
-            self.choose(lambda key, _: ends[key][index % len(ends[key])])  # noqa: B023 (called here)
-            for index in range(count)
+            self._of({key: values[index % len(values)] for key, values in ends.items()})
+            for index in range(max(2, *map(len, ends.values())))
         ]
 
     def example_values(self) -> Iterator[tuple[str, Any]]:
@@ -107,9 +106,10 @@ class Space:
             for value in _examples(distribution):
                 yield key, value
 
-    def with_value(self, key: str, value: Any, others: Point) -> dict[str, Any]:
-        """The point that has a value, what this depends on, and else the values of `others`.
+    def with_value(self, key: str, value: Any, others: Point) -> list[dict[str, Any]]:
+        """Two points that have a value, what this depends on, and else the values of `others`.
 
+        A key that is in none of these has its first value in one of them, its last in the other.
         The value is missing if a setting that all trials share rules it out.
         """
         needed = {key: value}
@@ -120,15 +120,18 @@ class Space:
                         known = _examples(self.dimensions[other])
                         fitting = [one for one in known if _is_among(one, wanted)]
                         needed.setdefault(other, next(iter(fitting), wanted[0]))
-        return self.choose(
-            lambda each, distribution: {**others, **needed}.get(each, _examples(distribution)[0])
-        )
+        ends = ({each: _examples(d)[end] for each, d in self.dimensions.items()} for end in (0, -1))
+        return [self._of({**of_end, **others, **needed}) for of_end in ends]
 
     def to_mapping(self) -> dict[str, Any]:
         """The dimensions as plain data, to be compared with those of another day."""
         return {
             key: json.loads(distribution_to_json(each)) for key, each in self.dimensions.items()
         }
+
+    def _of(self, values: Point) -> dict[str, Any]:
+        """The point of given values, without those that do not apply."""
+        return self.choose(lambda key, _: values[key])
 
     def _applies(self, key: str, chosen: Point) -> bool:
         return all(

@@ -37,12 +37,17 @@ def storage_url(given: str | None, folder: Path) -> str:
     if given is None:
         return sqlite_url(folder)
     try:
-        make_url(given)
+        url = make_url(given)
     except (ArgumentError, ValueError) as error:
         raise InputError(
             f"hydra.sweeper.storage={given}: expected a database's URL such as "
             "postgresql+psycopg://user@host/database"
         ) from error
+    if url.get_backend_name() == "sqlite" and url.database in (None, "", ":memory:"):
+        raise InputError(
+            f"hydra.sweeper.storage={given}: what is kept in memory ends with the process; give "
+            "sqlite:///file.db"
+        )
     return given
 
 

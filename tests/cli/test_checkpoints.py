@@ -39,9 +39,10 @@ def records(root) -> dict[str, tuple]:
 def strays(root) -> list[str]:
     """Files that a killed process left behind."""
     wanted = {runs.CONFIG_FILE, runs.HISTORY_FILE, runs.RESULT_FILE, runs.GRADIENTS_FILE}
-    wanted |= {runs.CURVES_FILE, runs.LOG_FILE, "overrides.yaml", "hydra.yaml"}
-    found = [path for path in root.rglob("*") if path.is_file() and path.suffix != ".csv"]
-    return [str(path) for path in found if path.name not in wanted]
+    wanted |= {runs.CURVES_FILE, runs.SWEEP_FILE, "overrides.yaml", "hydra.yaml", runs.LOG_FILE}
+    lists = [*root.rglob(runs.SWEEP_FILES)]
+    files = [path for path in root.rglob("*") if path.is_file() and path not in lists]
+    return [str(path) for path in files if path.name not in wanted]
 
 
 # Sweeps of a few cells, each of which trains for a second or so.

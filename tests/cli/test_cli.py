@@ -254,7 +254,7 @@ def test_help_shows_groups_and_examples_and_does_not_import_torch(tmp_path):
     )
     assert (done.returncode, done.stderr) == (0, "")
     assert "optimizer: adagrad, adam, adamw, amsgrad" in done.stdout
-    assert done.stdout.count("python -m optsweep") == 5
+    assert done.stdout.count("python -m optsweep") == 6
 
 
 def test_a_cell_is_planned_without_the_compiler_of_torch():

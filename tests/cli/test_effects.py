@@ -97,3 +97,13 @@ def test_the_configuration_of_every_cell_of_a_sweep(run):
         ("seed=1", "1"),
     ]
     assert run("--multirun", "seed=0,1", "--cfg", "hydra")[1].startswith("hydra:\n")
+
+
+def test_a_setting_without_effect_in_a_search_is_refused(run, tmp_path):
+    given = ("--multirun", "search=lr", "dataset.val_size=100", "scheduler.interval=step")
+    code, _, errors = run(*given)
+    assert code == 2
+    assert errors.endswith(
+        "scheduler.interval=step: without effect, for the learning rate is constant\n"
+    )
+    assert not (tmp_path / "multirun" / "cells").exists()

@@ -165,7 +165,36 @@ def test_a_bug_in_one_cell_is_told_from_a_mistake(run, tmp_path, launcher):
     assert 0 < float(rows(output)["+optimizer.bug=False"]) < 1
     assert errors.startswith("Traceback (most recent call last):\n")
     assert "\nTypeError: 'NoneType' object is not iterable\n" in errors
-    assert errors.endswith("[+optimizer.bug=True]\n")
+    assert errors.endswith(
+        f"{REPORTED}a bug of optsweep's: TypeError: 'NoneType' object is not iterable "
+        "[+optimizer.bug=True]\n"
+    )
+
+
+def test_a_process_that_is_killed_takes_no_other_cell_along(run, tmp_path):
+    """As by the system for want of memory: joblib's other processes end with it."""
+    (tmp_path / "own.py").write_text(
+        "import os, torch\n"
+        "class Killed(torch.optim.SGD):\n"
+        "    def __init__(self, params, lr=0.1, after=1000):\n"
+        "        super().__init__(params, lr=lr)\n"
+        "        self.left = after\n"
+        "    def step(self, closure=None):\n"
+        "        self.left -= 1\n"
+        "        if self.left < 0:\n"
+        "            os._exit(9)\n"
+        "        super().step()\n"
+    )
+    own = ("optimizer=own.Killed", "allow_targets=[own]", "batch_size=50", "trainer.epochs=1")
+    code, output, errors = run("--multirun", *own, "+optimizer.after=1000,12,2000", *LAUNCHERS[1])
+    assert code == 2
+    assert errors == (
+        f"{REPORTED}its process ended without a word; the system kills one that takes too much "
+        "memory [+optimizer.after=12]\n"
+    )
+    told = list(rows(output).values())
+    assert told[1] == "failed"
+    assert all(0 < float(told[index]) < 1 for index in (0, 2))
 
 
 def test_what_is_printed_is_shown_while_it_happens(start, tmp_path):

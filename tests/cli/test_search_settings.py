@@ -7,7 +7,7 @@ from omegaconf import OmegaConf
 from optuna.pruners import HyperbandPruner, PatientPruner, SuccessiveHalvingPruner
 
 from optsweep.cli.composition import config_dir
-from optsweep.cli.search_settings import check_settings, num_jobs, pruner_of, sampler_of
+from optsweep.cli.search_settings import check_settings, num_jobs, pruner_of, sampler_of, seed_of
 from optsweep.config.checks import InputError
 
 BASIC = OmegaConf.create({"_target_": "BasicLauncher"})
@@ -39,6 +39,7 @@ def test_what_is_shipped_can_be_used():
     ("changes", "message"),
     [
         ({"n_trials": 2.5}, r"n_trials=2\.5: expected a whole number"),
+        ({"trial": [0, 1]}, "trial=.*: the search itself sets it"),
         ({"n_jobs": 0}, "n_jobs=0: expected a whole number"),
         ({"stop_margin": -1}, "stop_margin=-1: expected a finite number >= 0"),
         ({"stop_margin": "half"}, "stop_margin=half: expected a finite number"),
@@ -73,7 +74,6 @@ def test_one_rule_ends_cells_early():
     [
         ({"n_startup_trials": "ten"}, "sampler.n_startup_trials=ten: expected a whole"),
         ({"multivariate": "no"}, "sampler.multivariate=no: expected true or false"),
-        ({"seed": -1}, "sampler.seed=-1: expected a whole number"),
         ({"foo": 1}, "unexpected keyword argument 'foo'"),
         ({"_target_": "os.system"}, "expected a sampler of optuna.samplers"),
         ({"_target_": "optuna.samplers.GridSampler"}, "for a grid, use --multirun with lists"),
@@ -82,6 +82,13 @@ def test_one_rule_ends_cells_early():
 def test_a_sampler_that_cannot_be_made_is_one_line(sampler, message):
     with pytest.raises(InputError, match=message):
         sampler_of(settings(sampler=sampler), 0)
+
+
+def test_every_search_has_a_seed():
+    assert seed_of(settings(sampler={"seed": 3})) == 3
+    assert seed_of(settings(sampler={"seed": None})) == 0
+    with pytest.raises(InputError, match=r"sampler\.seed=-1: expected a whole number"):
+        seed_of(settings(sampler={"seed": -1}))
 
 
 def test_a_pruner_is_one_of_optunas():

@@ -134,6 +134,12 @@ def test_the_command_line_beats_a_file_in_whatever_form(space):
     assert found.dimensions["optimizer.weight_decay"] == CategoricalDistribution([0.1, 0.2])
 
 
+def test_a_command_line_that_leaves_nothing_to_search_is_refused(space):
+    params = {"optimizer.weight_decay": "interval(0.0,0.1)"}
+    with pytest.raises(InputError, match="weight_decay=light: nothing is left to search of opt"):
+        space("weight_decay=light", params=params)
+
+
 def test_a_variant_stands_between_the_file_and_the_command_line(space):
     params = {"momentum": "interval(0.0,0.9)", "init": "default,xavier"}
     found = space(LR, "init=gaussian", variant=["momentum=report"], params=params)

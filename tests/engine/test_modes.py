@@ -23,6 +23,7 @@ from optsweep.models.initializers import default
 from optsweep.optim import resolved
 from optsweep.optim.resolved import ResolvedOptimizer
 from optsweep.optim.stacks import SeedwiseOptimizer
+from optsweep.optim.states import is_restorable
 
 CPU = torch.device("cpu")
 NUM_TRAIN, BATCH_SIZE, EPOCHS = 500, 48, 3
@@ -109,3 +110,9 @@ def test_scores_are_those_of_a_plain_loop(dataset, name, apart, monkeypatch):
     built.train()
     moved = [parameter.detach() for _, parameter in model.named_parameters()]
     assert not torch.allclose(weights[0], moved[0])  # the modes do differ
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_a_killed_cell_can_go_on_with_them(name):
+    target, settings = OPTIMIZERS[name]
+    assert is_restorable(ResolvedOptimizer(target, settings, True, settings["lr"]).build)

@@ -77,8 +77,9 @@ def test_a_value_brings_along_what_it_depends_on():
         {"nesterov": {"optimizer": ("adam",)}, "momentum": {"nesterov": (True,)}},
     )
     point = {"optimizer": "adam", "nesterov": True, "momentum": 0.5}
-    assert space.with_value("momentum", 0.5, {"optimizer": "sgd"}) == point
-    assert space.with_value("optimizer", "sgd", point) == {"optimizer": "sgd"}
+    assert space.with_value("momentum", 0.5, {"optimizer": "sgd"}) == [point] * 2
+    assert space.with_value("optimizer", "sgd", point) == [{"optimizer": "sgd"}] * 2
+    assert [point["momentum"] for point in space.with_value("nesterov", True, {})] == [0.0, 0.99]
 
 
 def test_the_points_of_a_finite_space():

@@ -30,7 +30,7 @@ def study(tmp_path):
     return opened(tmp_path)
 
 
-def tpe(seed: int | None) -> optuna.samplers.BaseSampler:
+def tpe(seed: int) -> optuna.samplers.BaseSampler:
     return optuna.samplers.TPESampler(seed=seed, n_startup_trials=3)
 
 
@@ -252,6 +252,9 @@ def test_a_storage_that_cannot_be_used_is_named(tmp_path):
         InputError, match=r"hydra\.sweeper\.storage=nonsense: expected a database's"
     ):
         storage_url("nonsense", tmp_path)
+    for url in ("sqlite://", "sqlite:///:memory:"):
+        with pytest.raises(InputError, match="what is kept in memory ends with the process"):
+            storage_url(url, tmp_path)
 
 
 def test_processes_that_begin_a_study_at_once_share_it(tmp_path):

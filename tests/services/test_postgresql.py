@@ -61,7 +61,8 @@ def test_processes_share_a_search_and_one_of_them_is_killed(start, postgresql, t
     ]
     assert len(done) == TOTAL  # reached, and not exceeded
     assert TrialState.RUNNING not in states  # none lost
-    assert study.trials[killed].state is TrialState.FAIL
+    assert len(study.trials) == TOTAL
+    assert study.trials[killed].state in (TrialState.COMPLETE, TrialState.PRUNED)  # made up for
     cells = [trial.user_attrs["cell"] for trial in done]
     assert len(set(cells)) == TOTAL  # none doubled
     assert len({trial.params["optimizer.weight_decay"] for trial in done}) == TOTAL
