@@ -96,8 +96,10 @@ def write_made_up(root: Path, config: Config) -> None:
         if config.dataset.val_size:
             for scores in curves[seed]:
                 scores |= {"val_loss": 1.0, "val_accuracy": scores["test_accuracy"] - 0.01}
-    rows = [row for seed in seeds for row in _recorded(config, seed, epochs, rng)]
-    write_cell(root, config, curves, rows if config.record.weights else ())
+    rows = []
+    if config.record.weights:
+        rows = [row for seed in seeds for row in _recorded(config, seed, epochs, rng)]
+    write_cell(root, config, curves, rows)
 
 
 def _recorded(config: Config, seed: int, epochs: int, rng: np.random.Generator):

@@ -37,7 +37,7 @@ class Experiment:
         return {cell.name: cell for cell in self.grid.cells}
 
     def result(self, cell: Cell) -> dict[str, Any] | None:
-        """A finished cell's result; a damaged one counts as missing, and fails when it is run."""
+        """A finished cell's result; a damaged one counts as missing."""
         try:
             return runs.finished(self.grid.cells_folder / cell.name, cell.config)
         except InputError:

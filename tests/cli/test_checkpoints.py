@@ -29,7 +29,7 @@ def records(root) -> dict[str, tuple]:
         with (directory / runs.HISTORY_FILE).open() as file:
             history = [row | {"seconds": ""} for row in csv.DictReader(file)]
         gradients = directory / runs.GRADIENTS_FILE
-        result = runs.read_result(directory) | {"seconds": 0}
+        result = runs.read_result(directory) | {"seconds": 0, "sha256": {}}
         found[directory.name] = (
             history, result, gradients.read_bytes() if gradients.exists() else b"",
         )  # fmt: skip
