@@ -146,6 +146,10 @@ class StackedModule:
                 if device.type == "cpu"
                 else [Generator(device).manual_seed(seed).get_state() for seed in seeds]
             )
+        # Each stacked parameter, and those of the seeds' own modules that are views of it.
+        self._members: list[tuple[Tensor, list[Tensor]]] = [
+            (parameter, []) for parameter in self._parameters.values()
+        ]
         if self._at_once:
             # It lends its code alone; on this device without memory nothing of it is used unseen.
             self._networks = [networks[0].to("meta")]
@@ -169,20 +173,18 @@ class StackedModule:
 
     def backward(self, loss: Tensor) -> None:
         """See `Stack.backward`."""
-        for parameter in self._parameters.values():
+        for parameter, of_seeds in self._members:
             parameter.grad = None
-        for network in self._networks:
-            network.zero_grad()
+            for member in of_seeds:
+                member.grad = None
         loss.backward()
-        if self._at_once:
-            return
-        of_seeds = [dict(network.named_parameters()) for network in self._networks]
-        for key, parameter in self._parameters.items():
-            gradients = [parameters[key].grad for parameters in of_seeds]
-            if self.num_seeds == 1 and gradients[0] is not None:
-                parameter.grad = gradients[0].unsqueeze(0)  # nothing is copied
-            elif any(gradient is not None for gradient in gradients):
-                zeros = torch.zeros_like(parameter[0])
+        for parameter, of_seeds in self._members:
+            gradients = [member.grad for member in of_seeds]
+            found = [gradient for gradient in gradients if gradient is not None]
+            if len(found) == self.num_seeds == 1:
+                parameter.grad = found[0].unsqueeze(0)  # nothing is copied
+            elif found:
+                zeros = torch.zeros_like(found[0])
                 parameter.grad = torch.stack([zeros if g is None else g for g in gradients])
 
     def twin(self) -> StackedModule:
@@ -195,6 +197,7 @@ class StackedModule:
         twin._buffers = {key: value.clone() for key, value in self._buffers.items()}
         twin.rng_states = copy.copy(self.rng_states)
         twin._networks = copy.deepcopy(self._networks)
+        twin._members = [(parameter, []) for parameter in twin._parameters.values()]
         if not self._at_once:
             twin._bind()
         return twin
@@ -222,17 +225,20 @@ class StackedModule:
 
         To call a module with tensors by `functional_call` takes lenet 4 % of a step.
         """
+        members: dict[str, list[Tensor]] = {key: [] for key in self._parameters}
         for index, network in enumerate(self._networks):
             views: dict[int, Tensor] = {}  # by what it takes the place of, which may be tied
             for key, tensor in network.named_parameters():
                 view = self._parameters[key].detach()[index]
                 views[id(tensor)] = nn.Parameter(view, requires_grad=tensor.requires_grad)
+                members[key].append(views[id(tensor)])
             views |= {id(old): self._buffers[key][index] for key, old in network.named_buffers()}
             for module in network.modules():
                 own = {**module._parameters, **module._buffers}
                 for key, old in own.items():
                     if old is not None:
                         setattr(module, key, views[id(old)])
+        self._members = [(self._parameters[key], of_seeds) for key, of_seeds in members.items()]
 
     @contextmanager
     def _own_randomness(self, index: int) -> Iterator[None]:
