@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -58,6 +58,7 @@ class StackedMLP:
         num_seeds: S.
         num_activations: Values that a pass keeps of one example of one seed.
         note: Empty, see `Stack`.
+        parts: One of all seeds, see `Stack`.
         rng_states: None, see `Stack`.
     """
 
@@ -87,6 +88,7 @@ class StackedMLP:
         """
         self.norm_before_activation = config.layernorm_placement == "before"
         self.num_seeds = len(seeds)
+        self.parts = [range(self.num_seeds)]
         self.num_activations = sum(config.hidden_sizes) + num_classes
         shape = (input_shape,) if isinstance(input_shape, int) else tuple(input_shape)
         self._num_input_axes = len(shape)
@@ -131,11 +133,12 @@ class StackedMLP:
     def train(self, mode: bool) -> None:
         """Nothing here differs between training and evaluation."""
 
-    def backward(self, loss: Tensor) -> None:
+    def backward(self, losses: Iterable[Tensor]) -> None:
         """See `Stack.backward`."""
         for _, parameter in self.named_parameters():
             parameter.grad = None
-        loss.backward()
+        for loss in losses:
+            loss.backward()
 
     def twin(self) -> StackedMLP:
         """See `Stack.twin`."""
@@ -149,15 +152,17 @@ class StackedMLP:
         twin.norms = {layer: (leaf(a), leaf(b)) for layer, (a, b) in self.norms.items()}
         return twin
 
-    def forward(self, images: Tensor) -> Tensor:
+    def forward(self, images: Tensor, part: range | None = None) -> Tensor:
         """Logits of a batch.
 
         Args:
             images: (S, B, *input_shape), or (B, *input_shape) for a batch that all seeds share.
+            part: All seeds are one part.
 
         Returns:
             (S, B, classes).
         """
+        del part
         last = len(self.weights) - 1
         x = images.flatten(-self._num_input_axes)  # a view: (S, B, inputs) or (B, inputs)
         for layer, (weight, bias) in enumerate(zip(self.weights, self.biases, strict=True)):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Protocol
 
@@ -27,12 +27,14 @@ class Stack(Protocol):
         num_activations: Values that a pass keeps of one example of one seed for its gradients.
         note: How the seeds are computed if not all at once, and why; else empty.
         rng_states: Of each seed, from where it draws on; None if nothing is drawn in training.
+        parts: The seeds, by the place in the stack, in parts that are computed at once.
     """
 
     num_seeds: int
     num_activations: int
     note: str
     rng_states: list[Tensor] | None
+    parts: list[range]
 
     def named_parameters(self) -> list[tuple[str, Tensor]]:
         """Every parameter in the order of the modules: leaf tensors (S, *own axes)."""
@@ -46,12 +48,21 @@ class Stack(Protocol):
         """Compute as in training (True: a batch normalises itself, dropout drops) or not."""
         ...
 
-    def forward(self, images: Tensor) -> Tensor:
-        """Logits (S, B, classes) of images (S, B, *input_shape), or (B, *input_shape) for all."""
+    def forward(self, images: Tensor, part: range | None = None) -> Tensor:
+        """Logits (S, B, classes) of images (S, B, *input_shape), or (B, *input_shape) for all.
+
+        Args:
+            images: See above; S is the number of seeds in `part`.
+            part: One of `parts`; None for all seeds.
+        """
         ...
 
-    def backward(self, loss: Tensor) -> None:
-        """Give every parameter's `.grad` its gradient of a loss; None where it has none."""
+    def backward(self, losses: Iterable[Tensor]) -> None:
+        """Give every parameter's `.grad` its gradient of a sum of losses; None where it has none.
+
+        Args:
+            losses: May be made one by one, so that only one of them holds memory at a time.
+        """
         ...
 
     def twin(self) -> Stack:
@@ -127,6 +138,8 @@ class StackedModule:
             why_not = _why_slower(networks[0], device) or why_not_at_once(findings, networks[:2])
         self.note = f"seed by seed: {why_not}" if why_not else ""
         self._at_once = self.num_seeds > 1 and not why_not
+        size = self.num_seeds if self._at_once else 1
+        self.parts = [range(first, first + size) for first in range(0, self.num_seeds, size)]
         self._num_input_axes = len(input_shape)
 
         def stack(of_seeds: tuple[tuple[str, Tensor], ...]) -> Tensor:
@@ -171,13 +184,14 @@ class StackedModule:
         for network in self._networks:
             network.train(mode)
 
-    def backward(self, loss: Tensor) -> None:
+    def backward(self, losses: Iterable[Tensor]) -> None:
         """See `Stack.backward`."""
         for parameter, of_seeds in self._members:
             parameter.grad = None
             for member in of_seeds:
                 member.grad = None
-        loss.backward()
+        for loss in losses:
+            loss.backward()
         for parameter, of_seeds in self._members:
             gradients = [member.grad for member in of_seeds]
             found = [gradient for gradient in gradients if gradient is not None]
@@ -202,7 +216,7 @@ class StackedModule:
             twin._bind()
         return twin
 
-    def forward(self, images: Tensor) -> Tensor:
+    def forward(self, images: Tensor, part: range | None = None) -> Tensor:
         """See `Stack.forward`."""
         shared = images.ndim == 1 + self._num_input_axes
         if self._at_once:
@@ -210,9 +224,9 @@ class StackedModule:
             with self._blaming:
                 return of_seeds(self._parameters, self._buffers, images)
         logits = []
-        for index, network in enumerate(self._networks):
+        for place, index in enumerate(part or range(self.num_seeds)):
             with self._own_randomness(index), self._blaming:
-                logits.append(network(images if shared else images[index]))
+                logits.append(self._networks[index](images if shared else images[place]))
         return torch.stack(logits)
 
     def _call(

@@ -157,7 +157,7 @@ def loss_gradients(model: Stack, train: Split) -> tuple[list[Tensor], list[Tenso
         labels = train.labels[chunk].expand(logits.shape[:2])
         # Seeds share no parameter, so the gradient of the sum is each seed's own gradient.
         loss = functional.cross_entropy(logits.flatten(0, 1), labels.flatten(), reduction="sum")
-        model.backward(loss)
+        model.backward([loss])
         for index, parameter in enumerate(parameters):
             if parameter.grad is not None:
                 total[index] += parameter.grad
