@@ -421,13 +421,14 @@ def test_an_error_in_one_of_several_trials_ends_the_search_and_loses_nothing(run
     assert run(*given, "hydra.sweeper.final_num_seeds=1")[0] == 0
     cell = study_of(tmp_path).trials[1].user_attrs["cell"]
     (tmp_path / "multirun" / "grid" / "study.db").unlink()
-    path = tmp_path / "multirun" / "cells" / cell / "result.json"
-    whole = path.read_text()
-    path.write_text("{")
+    path = tmp_path / "multirun" / "cells" / cell
+    path.rename(tmp_path / "aside")
+    path.write_text("a file where a folder should be")
     code, _, errors = run(*given, *joblib)
     assert code == 2
-    assert "result.json cannot be read" in errors.splitlines()[-1]
-    path.write_text(whole)
+    assert cell in errors.splitlines()[-1]
+    path.unlink()
+    (tmp_path / "aside").rename(path)
     code, _, errors = run(*given, *joblib)
     assert (code, errors) == (0, "")
     assert [trial.state for trial in study_of(tmp_path).trials] == [TrialState.COMPLETE] * 4
