@@ -52,6 +52,23 @@ _OUT_OF_MEMORY = re.compile("out of memory|can't allocate memory|not enough memo
 
 
 @contextlib.contextmanager
+def as_interrupt() -> Iterator[None]:
+    """Let what Ctrl-C has caused be an interrupt, whatever it has become on its way.
+
+    Raised between two steps of Python's own locks, it ends as a RuntimeError of theirs.
+    """
+    try:
+        yield
+    except Exception as error:
+        cause: BaseException | None = error
+        while cause is not None:
+            if isinstance(cause, KeyboardInterrupt):
+                raise KeyboardInterrupt from error
+            cause = cause.__context__
+        raise
+
+
+@contextlib.contextmanager
 def in_one_line(debug: bool = False) -> Iterator[None]:
     """End the program with one line if what is done here meets a user's mistake.
 

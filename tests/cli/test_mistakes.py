@@ -1,6 +1,7 @@
 """A mistake is one line and exit code 2; a bug is a traceback and exit code 1."""
 
 import shlex
+import threading
 
 import pytest
 
@@ -265,3 +266,13 @@ def test_a_log_that_cannot_be_written_does_not_end_a_training(run, tmp_path):
     code, _, errors = run(f"hydra.run.dir={cell}", "trainer.epochs=1")
     assert (code, errors) == (0, "")
     assert (cell / "result.json").exists()
+
+
+def test_what_an_interrupt_has_caused_is_one():
+    with pytest.raises(KeyboardInterrupt), mistakes.as_interrupt():
+        try:
+            raise KeyboardInterrupt
+        finally:
+            threading.RLock().release()  # as a lock does that lost its owner: a RuntimeError
+    with pytest.raises(RuntimeError, match="cannot release"), mistakes.as_interrupt():
+        threading.RLock().release()
