@@ -269,10 +269,16 @@ def test_a_log_that_cannot_be_written_does_not_end_a_training(run, tmp_path):
 
 
 def test_what_an_interrupt_has_caused_is_one():
-    with pytest.raises(KeyboardInterrupt), mistakes.as_interrupt():
+    release = threading.RLock().release  # of nobody: a RuntimeError, as of a lock lost on the way
+
+    @mistakes.as_interrupt()
+    def interrupted():
         try:
             raise KeyboardInterrupt
         finally:
-            threading.RLock().release()  # as a lock does that lost its owner: a RuntimeError
-    with pytest.raises(RuntimeError, match="cannot release"), mistakes.as_interrupt():
-        threading.RLock().release()
+            release()
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
+    with pytest.raises(RuntimeError, match="cannot release"):
+        mistakes.as_interrupt()(release)()
