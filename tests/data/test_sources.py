@@ -71,7 +71,7 @@ def composed(compose, values, *overrides):
     unset = [
         f"++dataset.{fact}=null" for fact in ("num_train", "num_test", "num_classes", "sha256")
     ]
-    return compose("dataset=kmnist", *unset, *options, "batch_size=30", *overrides)
+    return compose("dataset=custom", *unset, *options, "batch_size=30", *overrides)
 
 
 def _override(value):
