@@ -81,6 +81,8 @@ def rewrite(arguments: Sequence[str], config_dir: Path) -> list[str]:
         text for argument in last if argument not in pairs for text in translate(argument, folders)
     ]
     if pairs:
+        for pair in pairs:
+            _check_pair(pair)
         nodes = (pair.partition("=") for pair in pairs)
         texts = (f"{{keys:[{keys}],values:[{values}]}}" for keys, _, values in nodes)
         rewritten.append(f"{PAIRS}=[{','.join(texts)}]")
@@ -124,6 +126,25 @@ def refuse_underflow(text: str) -> None:
     for number in re.findall(r"(?<![\w.])(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?(?![\w.])", text):
         if float(number) == 0 and re.search("[1-9]", re.split("[eE]", number)[0]):
             raise InputError(f"{text}: {number} is too small a number, and would be taken for 0")
+
+
+def _check_pair(argument: str) -> None:
+    """Refuse what is no list of plain values.
+
+    Raises:
+        InputError: If it is not.
+    """
+    keys, _, values = argument.partition("=")
+    override = _parsed(f"values=[{values}]")
+    rows: Any = [] if override is None else override.value()
+    plain = (str, int, float, bool, list, dict, type(None))
+    items = [item for row in rows for item in (row if isinstance(row, list) else [row])]
+    if not rows or not all(isinstance(getattr(item, "text", item), plain) for item in items):
+        example = ",".join("[" + ",".join("x" * len(keys.split(","))) + "]" for _ in range(2))
+        raise InputError(
+            f"{argument}: expected lists of values such as {example}, where a value may be several "
+            "in quotes, such as '0.1,0.3', but no range"
+        )
 
 
 def options(group: str, *folders: Path) -> list[str]:

@@ -78,7 +78,7 @@ def read_space(config: DictConfig, variant: Sequence[str]) -> Space:
     known = [*dimensions, *fixed]
     conditions = {
         _spelt(key, known): {_spelt(other, known): values for other, values in _wanted(key, wanted)}
-        for key, wanted in (config.hydra.sweeper.conditions or {}).items()
+        for key, wanted in _conditions(config.hydra.sweeper.conditions or {})
     }
     return Space(dimensions, conditions, fixed)
 
@@ -151,6 +151,21 @@ def _check_range(text: str, value: Sweep) -> None:
             raise InputError(f"{text}: on a logarithmic scale, expected numbers above 0")
     if isinstance(value, RangeSweep) and value.step == 0:
         raise InputError(f"{text}: expected a step that is not 0")
+
+
+def _conditions(node: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Keys and their conditions; on a command line the dots of a key make mappings of its parts."""
+    if not isinstance(node, (dict, DictConfig)):
+        raise InputError(
+            f"hydra.sweeper.conditions={as_text(node)}: expected keys with their conditions, such "
+            "as {optimizer.momentum: {optimizer: sgd}}"
+        )
+    for key, value in node.items():
+        nested = isinstance(value, DictConfig) and len(value) > 0
+        if nested and all(isinstance(each, DictConfig) for each in value.values()):
+            yield from _conditions(value, f"{prefix}{key!s}.")
+        else:
+            yield f"{prefix}{key!s}", value
 
 
 def _wanted(key: Any, wanted: Any) -> Iterator[tuple[str, tuple[Any, ...]]]:

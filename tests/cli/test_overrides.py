@@ -169,3 +169,9 @@ def test_options_of_ones_own_mix_with_numbers(tmp_path):
     (tmp_path / "batch_size" / "mine.yaml").write_text("batch_size: 77\n")
     given = ["--config-dir", str(tmp_path), "batch_size=mine,512"]
     assert rewrite(given, config_dir())[-1] == "trainer.batch_size=77,512"
+
+
+@pytest.mark.parametrize("values", ["[adam,interval(0.1,1)]", "[adam,", "[adam,range(1,3)]", ""])
+def test_a_pair_is_lists_of_plain_values(values):
+    with pytest.raises(InputError, match=r"^optimizer,optimizer.lr=.*: expected lists of values"):
+        rewrite(["-m", f"optimizer,optimizer.lr={values}"], config_dir())

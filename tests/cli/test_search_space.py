@@ -187,7 +187,7 @@ def test_short_names_work_in_files_too(space):
         ({"conditions": {"momentum": {"init": "gaussian"}}}, "init is not chosen before it"),
         ({"conditions": {"momentum": "sgd"}}, "momentum=sgd: expected other keys"),
         ({"conditions": {"momentum": {"optimizer": []}}}, "expected a value or a list of values"),
-        ({"conditions": {"momentum": {"optimizer": {"a": 1}}}}, "expected a value or a list of"),
+        ({"conditions": {"momentum": {"optimizer": {"a": 1}}}}, "optimizer: it is not searched"),
     ],
 )
 def test_mistakes_in_a_file_are_one_line(settings, message, space):
@@ -207,3 +207,12 @@ def test_a_condition_on_what_the_command_line_fixes_is_harmless(space):
         "optimizer",
         "init",
     ]
+
+
+def test_the_dots_of_a_key_may_be_mappings(space):
+    found = space(
+        "optimizer=sgd,adam",
+        "momentum=interval(0,0.9)",
+        "+hydra.sweeper.conditions.optimizer.momentum={optimizer: sgd}",
+    )
+    assert found.conditions == {"optimizer.momentum": {"optimizer": ("sgd",)}}
