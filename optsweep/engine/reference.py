@@ -63,9 +63,7 @@ class ReferenceEngine:
         """See `Engine.train_epoch`. The host waits for the device once, at the end."""
         self._set_mode(training=True)
         num_examples = len(self.train)
-        device = self.train.images.device
-        loss_sum = torch.zeros(self.num_seeds, dtype=torch.float64, device=device)
-        num_correct = torch.zeros(self.num_seeds, dtype=torch.int64, device=device)
+        sums = _Sums(self.num_seeds, self.train.images.device)
         num_steps = -(-num_examples // self.batch_size)
         rates = np.broadcast_to(learning_rates, num_steps)
         rate = None
@@ -75,24 +73,19 @@ class ReferenceEngine:
                 for group in self.optimizer.param_groups:
                     group["lr"] = rate
             first = step * self.batch_size
-            losses, correct = self._step(orders, first)
-            loss_sum += losses.sum(1, dtype=torch.float64)
-            num_correct += correct.sum(1)
-        return _scores(loss_sum, num_correct, num_examples)
+            sums.add(*self._step(orders, first))
+        return sums.scores(num_examples)
 
     @torch.no_grad()
     def evaluate(self, split: Split) -> Scores:
         """See `Engine.evaluate`."""
         self._set_mode(training=False)
-        loss_sum = torch.zeros(self.num_seeds, dtype=torch.float64, device=split.images.device)
-        num_correct = torch.zeros_like(loss_sum, dtype=torch.int64)
+        sums = _Sums(self.num_seeds, split.images.device)
         rows = max(1, _EVALUATION_VALUES // (self.num_seeds * self.model.num_activations))
         for first in range(0, len(split), rows):
             chunk = slice(first, first + rows)
-            losses, correct = self._losses(split.images[chunk], split.labels[chunk])
-            loss_sum += losses.sum(1, dtype=torch.float64)
-            num_correct += correct.sum(1)
-        return _scores(loss_sum, num_correct, len(split))
+            sums.add(*self._losses(split.images[chunk], split.labels[chunk]))
+        return sums.scores(len(split))
 
     def state(self) -> states.State:
         """See `Engine.state`."""
@@ -149,8 +142,27 @@ class ReferenceEngine:
         return losses.view(labels.shape), logits.detach().argmax(-1) == labels
 
 
-def _scores(loss_sum: Tensor, num_correct: Tensor, num_examples: int) -> Scores:
-    return Scores(
-        loss=loss_sum.cpu().numpy() / num_examples,
-        accuracy=num_correct.cpu().numpy() / num_examples,
-    )
+class _Sums:
+    """Losses and hits of every seed, summed over the batches of an epoch on their device.
+
+    MPS has no float64: there, a batch is summed in float32 and the batches on the host, which
+    then waits for each.
+    """
+
+    def __init__(self, num_seeds: int, device: torch.device) -> None:
+        self._dtype = torch.float32 if device.type == "mps" else torch.float64
+        place = torch.device("cpu") if device.type == "mps" else device
+        self._losses = torch.zeros(num_seeds, dtype=torch.float64, device=place)
+        self._correct = torch.zeros(num_seeds, dtype=torch.int64, device=place)
+
+    def add(self, losses: Tensor, correct: Tensor) -> None:
+        """Add those of a batch, (S, B)."""
+        self._losses += losses.sum(1, dtype=self._dtype).to(self._losses.device)
+        self._correct += correct.sum(1).to(self._correct.device)
+
+    def scores(self, num_examples: int) -> Scores:
+        """Their averages."""
+        return Scores(
+            loss=self._losses.cpu().numpy() / num_examples,
+            accuracy=self._correct.cpu().numpy() / num_examples,
+        )

@@ -76,7 +76,9 @@ def plan_cell(config: Config) -> Plan:
 
 
 def find_device(name: str) -> torch.device:
-    """The device of that name, or for auto the best there is: cuda, then mps, then cpu.
+    """The device of that name, or for auto the best there is: cuda, then cpu.
+
+    On mps nobody has tried it yet, so that it has to be asked for.
 
     Raises:
         InputError: If there is no such device.
@@ -87,7 +89,7 @@ def find_device(name: str) -> torch.device:
         "cpu": True,
     }
     if name == "auto":
-        return torch.device(next(kind for kind, usable in there.items() if usable))
+        return torch.device("cuda" if there["cuda"] else "cpu")
     kind, _, index = name.partition(":")
     count = torch.cuda.device_count() if kind == "cuda" else 1
     if not there.get(kind) or (index and not (index.isdigit() and int(index) < count)):

@@ -357,7 +357,7 @@ def test_cell_that_cannot_be_built_is_refused_before_data_are_loaded(
 
 
 def test_auto_finds_a_device(compose):
-    assert plan_cell(compose()).work.device.type in ("cpu", "cuda", "mps")
+    assert plan_cell(compose()).work.device.type in ("cpu", "cuda")
 
 
 def test_plan_keeps_the_warnings(slice_config):
