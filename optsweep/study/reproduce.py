@@ -140,7 +140,7 @@ def _overview(experiments: Sequence[Experiment], clock: Clock) -> Table:
 
 def _parser() -> argparse.ArgumentParser:
     parser = OneLineParser(
-        prog="python scripts/reproduce.py",
+        prog="optsweep reproduce",
         description="Train every experiment of the study that is not done yet, then report. "
         "It can be stopped at any time; the same command continues.",
     )

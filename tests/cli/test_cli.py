@@ -11,6 +11,8 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+import optsweep
+
 TESTS = Path(__file__).resolve().parents[1]
 REPORTED = "optsweep: error: "
 
@@ -293,3 +295,25 @@ def test_two_processes_on_one_cell_leave_one_whole_result(start, tmp_path):
     (cell,) = cells(tmp_path)
     assert json.loads((cell / "result.json").read_text())["status"] == "completed"
     assert len(history(cell)) == 3
+
+
+def test_the_programs_of_the_study_are_commands_too(tmp_path):
+    def said(*arguments: str) -> tuple[int, str, str]:
+        done = subprocess.run(
+            [sys.executable, "-m", "optsweep", *arguments],
+            cwd=tmp_path,
+            env=os.environ | {"PYTHONPATH": str(TESTS.parent)},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        return done.returncode, done.stdout, done.stderr
+
+    assert said("--version") == (0, f"optsweep {optsweep.__version__}\n", "")
+    assert said("report") == (2, "", "optsweep: error: multirun: there is no such folder\n")
+    code, output, _ = said("reproduce", "--help")
+    assert code == 0
+    assert "--quick" in output
+    code, _, errors = said("reproduce", "--only", "r1_unit")
+    assert code == 2
+    assert "did you mean r1_init" in errors

@@ -228,7 +228,10 @@ def test_the_script_ends_in_one_line_when_it_is_interrupted(tree, tmp_path):
         assert process.stdout.readline().startswith("read 5 cells")
         process.send_signal(signal.SIGINT)
         _, errors = process.communicate(timeout=60)
-    assert (process.returncode, errors) == (130, "optsweep: interrupted\n")
+    assert (process.returncode, errors) == (
+        130,
+        "optsweep: interrupted; the same command continues\n",
+    )
     assert not (tmp_path / "out" / "index.html").exists()
 
 
