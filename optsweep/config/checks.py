@@ -10,6 +10,7 @@ import traceback
 import types
 import typing
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from types import TracebackType
 from typing import Any
 
@@ -52,6 +53,9 @@ class Blaming:
         if not isinstance(error, (Exception, SystemExit)) or isinstance(error, InputError):
             return
         files = files_of(trace)
+        # Slurm's signal, whose handler ends the job wherever it is, is nobody's fault.
+        if isinstance(error, SystemExit) and any("submitit" in Path(file).parts for file in files):
+            return
         if len(files) == 1 or not is_ours(files[-1]):  # 1: the call itself does not fit
             raise ForeignError(f"{self.what}: {first_line(error)}") from error
 

@@ -3,9 +3,11 @@
 import os
 import subprocess
 import time
+from pathlib import Path
 
 import pytest
 
+import optsweep
 from optsweep import runs
 
 pytestmark = pytest.mark.slurm
@@ -90,7 +92,7 @@ def test_a_cell_that_fails_is_named_and_the_others_are_trained(run, slurm, tmp_p
         "        super().step()\n"
     )
     own = ("optimizer=own.Tires", "allow_targets=[own]", "trainer.epochs=1")
-    slurm = slurm | {"PYTHONPATH": f"{os.environ['PYTHONPATH']}:{tmp_path}"}
+    slurm = slurm | {"PYTHONPATH": f"{Path(optsweep.__file__).parents[1]}:{tmp_path}"}
     code, output, errors = run(*SLURM, *own, "+optimizer.after=2,1000", "seed=0,1", **slurm)
     assert code == 2, errors
     failed = [f"+optimizer.after=2 seed={seed}" for seed in (0, 1)]
