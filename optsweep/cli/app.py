@@ -22,6 +22,7 @@ from optsweep.cli.cell_log import logged
 from optsweep.cli.mistakes import (
     FULL_ERROR,
     CellsFailed,
+    as_interrupt,
     exit_with,
     in_one_line,
     is_mistake,
@@ -161,7 +162,8 @@ def _objective(composed: DictConfig) -> float:
             result = None if composed.rerun else runs.finished(directory, config)
             if result is None:
                 try:
-                    result = _trained(console, composed, config, directory)
+                    with as_interrupt():
+                        result = _trained(console, composed, config, directory)
                 except PrunedError as pruned:
                     console.print(str(pruned))
                     return pruned.objective

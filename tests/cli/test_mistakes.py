@@ -2,9 +2,11 @@
 
 import shlex
 import threading
+from pathlib import Path
 
 import pytest
 
+from optsweep import runs
 from optsweep.cli import mistakes
 from optsweep.cli.cell_log import logged
 from optsweep.config.checks import Blaming, ForeignError, InputError
@@ -282,3 +284,24 @@ def test_what_an_interrupt_has_caused_is_one():
         interrupted()
     with pytest.raises(RuntimeError, match="cannot release"):
         mistakes.as_interrupt()(release)()
+
+
+def test_an_interrupt_that_became_another_error_ends_the_sweep(run, tmp_path):
+    (tmp_path / "own.py").write_text(
+        "import threading, torch\n"
+        "class Interrupted(torch.optim.SGD):\n"
+        "    left = 20\n"
+        "    def step(self, closure=None):\n"
+        "        self.left -= 1\n"
+        "        if self.left < 0:\n"
+        "            try:\n"
+        "                raise KeyboardInterrupt\n"
+        "            finally:\n"
+        "                threading.RLock().release()\n"
+        "        super().step()\n"
+    )
+    own = ("optimizer=own.Interrupted", "allow_targets=[own]", "batch_size=10")
+    paths = f"{Path(runs.__file__).parents[1]}:{tmp_path}"
+    code, output, errors = run("--multirun", *own, "seed=0,1", PYTHONPATH=paths)
+    assert (code, errors) == (130, "optsweep: interrupted; the same command continues\n")
+    assert "cell 2 of 2" not in output
