@@ -1,23 +1,25 @@
-"""`optsweep` and `python -m optsweep`: cells and sweeps, and the programs of the study."""
+"""`optsweep` and `python -m optsweep`: cells and sweeps, and the programs beside them."""
 
 import sys
+from importlib import import_module
 
 import optsweep
 
+# What the first argument may name beside overrides -> the module whose `main` it is. Each takes
+# arguments, gives an exit code, and has a --help of its own.
+COMMANDS = {
+    "report": "optsweep.study.aggregate",
+    "reproduce": "optsweep.study.reproduce",
+}
+
 
 def main() -> None:
-    """Run what the first argument names: `report`, `reproduce`; else a cell or a sweep."""
+    """Run what the first argument names, one of `COMMANDS`; else a cell or a sweep."""
     name, *arguments = sys.argv[1:] or [""]
     if name == "--version":
         print(f"optsweep {optsweep.__version__}")
-    elif name == "report":
-        from optsweep.study.aggregate import main as report  # noqa: PLC0415
-
-        sys.exit(report(arguments))
-    elif name == "reproduce":
-        from optsweep.study.reproduce import main as reproduce  # noqa: PLC0415
-
-        sys.exit(reproduce(arguments))
+    elif name in COMMANDS:
+        sys.exit(import_module(COMMANDS[name]).main(arguments))
     else:
         from optsweep.cli import main as train  # noqa: PLC0415
 
