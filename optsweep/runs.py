@@ -25,6 +25,7 @@ import yaml
 from optsweep.config.checks import InputError, first_line
 from optsweep.config.identity import config_hash
 from optsweep.config.schema import Config, Origin
+from optsweep.provenance import by_other_code
 
 # Of a cell.
 CONFIG_FILE = "config.yaml"
@@ -75,6 +76,7 @@ HISTORY_COLUMNS = (
     "seconds",
 )
 GRADIENT_COLUMNS = ("seed", "epoch", "quantity", "parameter", "value")
+STALE = "stale"  # of rerun: train again what other code made
 _NOTHING: Mapping[str, str] = {}
 _CHECKSUMS = "sha256"  # in a result: of the files of the record, and of the rest of the result
 
@@ -152,15 +154,22 @@ def set_aside(directory: Path) -> str:
     return ""
 
 
-def finished(directory: Path, config: Config) -> dict[str, Any] | None:
+def finished(directory: Path, config: Config, rerun: bool | str = False) -> dict[str, Any] | None:
     """The result of this very configuration, or None if it has still to be trained.
 
     It has also if its record is damaged, or if the configuration keeps weights that a training
     before did not keep.
 
+    Args:
+        directory: Of the cell.
+        config: Of the cell.
+        rerun: Whether to train it again: True, or `STALE` if other code made its result.
+
     Raises:
         InputError: If the directory holds the result of another configuration.
     """
+    if rerun is True:
+        return None
     try:
         result = read_result(directory)
     except DamagedRecord:
@@ -170,6 +179,8 @@ def finished(directory: Path, config: Config) -> dict[str, Any] | None:
             f"{directory} holds the result of another configuration; "
             "choose another directory, or rerun=true to replace it"
         )
+    if result is not None and rerun == STALE and by_other_code(result, config):
+        return None
     if result is not None and config.trainer.keep_weights:
         last, kept = last_epoch(result), set(kept_epochs(directory))
         if any(config.trainer.keeps(e, e == last) and e not in kept for e in range(last + 1)):

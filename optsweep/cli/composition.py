@@ -107,8 +107,8 @@ def to_config(composed: DictConfig) -> Config:
     Raises:
         InputError: If a key or a value cannot be used.
     """
-    if not isinstance(composed.rerun, bool):
-        raise InputError(f"rerun={composed.rerun}: expected true or false")
+    if not isinstance(composed.rerun, bool) and composed.rerun != runs.STALE:
+        raise InputError(f"rerun={composed.rerun}: expected true, false or {runs.STALE}")
     _check_name(composed.name)
     packages = composed.allow_targets
     if not isinstance(packages, ListConfig) or not all(isinstance(each, str) for each in packages):
@@ -140,13 +140,13 @@ def _check_name(name: Any) -> None:
         )
 
 
-def check(config: Config, directory: Path, rerun: bool) -> None:
+def check(config: Config, directory: Path, rerun: bool | str) -> None:
     """Find out whether a cell can be trained, unless it is done.
 
     Raises:
         InputError: If it cannot.
     """
-    if rerun or runs.finished(directory, config) is None:
+    if runs.finished(directory, config, rerun) is None:
         plan(config)
 
 

@@ -67,14 +67,14 @@ def show(config: DictConfig, is_sweep: bool) -> None:
     _show_cells(console, cells, folder, config.rerun)
 
 
-def _show_cells(console: Console, cells: Sequence[Cell], folder: Path, rerun: bool) -> None:
+def _show_cells(console: Console, cells: Sequence[Cell], folder: Path, rerun: bool | str) -> None:
     table = Table("cell", "folder", "state")
     for column in table.columns[:2]:
         column.overflow = "fold"
     waiting: dict[str, Cell] = {}
     names = distinct_words([cell.overrides.split() for cell in cells])
     for words, cell in zip(names, cells, strict=True):
-        result = None if rerun else runs.finished(folder / cell.name, cell.config)
+        result = runs.finished(folder / cell.name, cell.config, rerun)
         if result is None:
             waiting.setdefault(cell.name, cell)
         state = "to train" if result is None else f"done, {result['objective']:.4f}"

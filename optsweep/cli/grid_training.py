@@ -17,6 +17,7 @@ from omegaconf import DictConfig
 from optsweep import runs
 from optsweep.cli.mistakes import CellsFailed, Failure, is_mistake
 from optsweep.cli.validation import CheckedCell, check_grid
+from optsweep.provenance import told_of_other_code
 
 
 class CellTask:
@@ -66,6 +67,8 @@ def train_grid(
     for name, cell in by_name.items():
         if cell.is_done:
             print(f"done before: {folder / name} (rerun=true trains it again)", flush=True)
+    if line := told_of_other_code([cell.other_code for cell in by_name.values()]):
+        print(line, flush=True)
     waiting = [cell for cell in by_name.values() if not cell.is_done and not cell.refusal]
     try:
         failures |= _launched(waiting, make_launcher(CellTask(task, len(waiting))), folder)

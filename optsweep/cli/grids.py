@@ -39,13 +39,13 @@ class Grid:
     Attributes:
         folder: Of the sweep's own files.
         cells_folder: Where the cells' directories are.
-        rerun: Whether cells are trained that have been before.
+        rerun: Whether cells are trained that have been before, see `runs.finished`.
         cells: In the order of training; the same cell may be there twice.
     """
 
     folder: Path
     cells_folder: Path
-    rerun: bool
+    rerun: bool | str
     cells: tuple[Cell, ...]
 
 
@@ -60,7 +60,7 @@ def plan_grid(arguments: Sequence[str]) -> Grid:
         cells = tuple(cells_of(config))
     sweep_dir = Path(config.hydra.sweep.dir)
     folder, cells_folder = sweep_dir / str(config.name), sweep_dir / runs.CELLS_FOLDER
-    return Grid(folder, cells_folder, bool(config.rerun), cells)
+    return Grid(folder, cells_folder, config.rerun, cells)
 
 
 def cells_of(config: DictConfig) -> Iterator[Cell]:

@@ -14,6 +14,7 @@ from optsweep.cli.grids import Cell, compose_cells
 from optsweep.config import identity
 from optsweep.config.checks import InputError
 from optsweep.config.dataset import DatasetConfig
+from optsweep.provenance import by_other_code
 
 
 @dataclass(frozen=True)
@@ -24,12 +25,14 @@ class CheckedCell:
         name: Of its directory.
         overrides: On the command line.
         is_done: Whether it has its result, and shall not be trained again.
+        other_code: Which other code made that result; empty if this did, or there is none.
         refusal: Why its directory cannot be used; empty if it can.
     """
 
     name: str
     overrides: list[str]
     is_done: bool
+    other_code: str
     refusal: str
 
 
@@ -62,18 +65,19 @@ def check_grid(config: DictConfig) -> list[CheckedCell]:
         cell = to_config(composed)
         name = identity.cell_name(cell)
         directory = sweep_dir / runs.CELLS_FOLDER / name
-        refusal, is_done = runs.refusal(directory), False
+        refusal, result = runs.refusal(directory), None
         try:
-            is_done = not composed.rerun and runs.finished(directory, cell) is not None
+            result = runs.finished(directory, cell, composed.rerun)
         except InputError as error:
             refusal = str(error)
-        if not is_done:
+        if result is None:
             plan(cell)
         if cell.dataset not in datasets:
             load_arrays(cell.dataset)  # missing or corrupt data end a sweep before it starts
             datasets.append(cell.dataset)
         cells.append(Cell(name, " ".join(overrides), cell))
-        checked.append(CheckedCell(name, overrides, is_done, refusal))
+        other_code = "" if result is None else by_other_code(result, cell)
+        checked.append(CheckedCell(name, overrides, result is not None, other_code, refusal))
     check_effects(config, cells)
     if repeated := repetitions(cells):
         print(f"optsweep: {repeated}", flush=True)

@@ -36,10 +36,10 @@ class Experiment:
         """Its cells by name, each once."""
         return {cell.name: cell for cell in self.grid.cells}
 
-    def result(self, cell: Cell) -> dict[str, Any] | None:
-        """A finished cell's result; a damaged one counts as missing."""
+    def result(self, cell: Cell, rerun: bool | str = False) -> dict[str, Any] | None:
+        """A finished cell's result; a damaged one counts as missing, see also `runs.finished`."""
         try:
-            return runs.finished(self.grid.cells_folder / cell.name, cell.config)
+            return runs.finished(self.grid.cells_folder / cell.name, cell.config, rerun)
         except InputError:
             return None
 
@@ -48,7 +48,7 @@ class Experiment:
         return {
             name: cell
             for name, cell in self.cells.items()
-            if self.grid.rerun or self.result(cell) is None
+            if self.result(cell, self.grid.rerun) is None
         }
 
     def is_done(self) -> bool:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import platform
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -13,13 +12,13 @@ from typing import Any
 
 import torch
 
-import optsweep
 from optsweep.config.identity import config_hash
 from optsweep.config.schema import Config, DatasetConfig
 from optsweep.data.tensors import Dataset, load_dataset
 from optsweep.engine import Scores
 from optsweep.engine.choice import ENGINES
 from optsweep.models import build_stack
+from optsweep.provenance import made_by
 from optsweep.runs import mean_accuracy
 from optsweep.training.checkpoints import Checkpoints
 from optsweep.training.loop import Epoch, Training, train
@@ -156,11 +155,7 @@ def _result(plan: Plan, training: Training, engine: str) -> dict[str, Any]:
         "engine": engine,
         "num_threads": torch.get_num_threads(),
         "warnings": list(plan.warnings),
-        "versions": {
-            "optsweep": optsweep.__version__,
-            "python": platform.python_version(),
-            "torch": torch.__version__,
-        },
+        **made_by(config),
         "per_seed": per_seed,
     }
 
