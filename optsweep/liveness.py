@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import hashlib
 import json
 import os
 import platform
@@ -30,7 +31,7 @@ RELEASED: Sign = {"owner": None}  # the sign of work that was laid down unfinish
 
 def sign_of_life() -> Sign:
     """A new sign of this process's."""
-    return {"owner": uuid.uuid4().hex, "machine": _machine(), "pid": os.getpid(), "count": 0}
+    return {"owner": uuid.uuid4().hex, "machine": machine(), "pid": os.getpid(), "count": 0}
 
 
 def seconds_between_beats(stale_seconds: float) -> float:
@@ -60,8 +61,8 @@ class Watch:
         self._seen[work] = (text, since, moved)
         if sign == RELEASED or now - since >= self.stale_seconds:
             return False
-        if isinstance(sign, dict) and sign.get("machine") == _machine():
-            return _runs(sign["pid"])
+        if isinstance(sign, dict) and sign.get("machine") == machine():
+            return is_running(sign["pid"])
         return True if moved else None
 
 
@@ -105,6 +106,15 @@ def alone_in(
                 (directory / f"{_LEASE}{each}").unlink(missing_ok=True)
 
 
+def remove_dead_leases(directory: Path) -> None:
+    """Remove the leases that killed processes of this machine have left where all is done."""
+    signs = [_read(path) for path in directory.glob(f"{_LEASE}*")]
+    ours = [sign for sign in signs if sign is not None and sign.get("machine") == machine()]
+    if ours and not any(is_running(sign["pid"]) for sign in ours):
+        with alone_in(directory, lambda line: None):  # whoever leaves takes them with him
+            pass
+
+
 def _take_lease(directory: Path, sign: Sign, say: Callable[[str], None], watch: Watch) -> int:
     told = False
     while True:
@@ -133,7 +143,7 @@ def _read(path: Path) -> Sign | None:
 
 
 @functools.cache
-def _machine() -> str:
+def machine() -> str:
     """What tells apart the machines, and the containers in them, that count their own processes."""
     try:
         boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
@@ -142,7 +152,13 @@ def _machine() -> str:
         return f"{platform.node()} {uuid.getnode()}"
 
 
-def _runs(pid: int) -> bool:
+@functools.cache
+def machine_id() -> str:
+    """Eight hexadecimal digits of the same, for the name of a file."""
+    return hashlib.sha256(machine().encode()).hexdigest()[:8]
+
+
+def is_running(pid: int) -> bool:
     """Whether a process of this machine is still there."""
     try:
         os.kill(pid, 0)

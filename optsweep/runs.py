@@ -14,8 +14,9 @@ import itertools
 import json
 import math
 import os
-import platform
 import re
+import time
+import uuid
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,7 @@ import yaml
 from optsweep.config.checks import InputError, first_line
 from optsweep.config.identity import config_hash
 from optsweep.config.schema import Config, Origin
+from optsweep.liveness import is_running, machine_id, remove_dead_leases
 from optsweep.provenance import by_other_code
 
 # Of a cell.
@@ -78,6 +80,8 @@ HISTORY_COLUMNS = (
 GRADIENT_COLUMNS = ("seed", "epoch", "quantity", "parameter", "value")
 STALE = "stale"  # of rerun: train again what other code made
 _NOTHING: Mapping[str, str] = {}
+_PARTIAL = re.compile(r"\..+\.([0-9a-f]{8})\.(\d+)\.[0-9a-f]{8}\.partial")
+_SECONDS_OF_WRITING = 3600.0  # more than any file takes
 _CHECKSUMS = "sha256"  # in a result: of the files of the record, and of the rest of the result
 
 
@@ -97,6 +101,8 @@ def read_result(directory: Path) -> dict[str, Any] | None:
         result = json.loads(path.read_text(encoding="utf-8"))
     except (FileNotFoundError, NotADirectoryError):
         return None
+    except IsADirectoryError as error:
+        raise DamagedRecord(f"{path} is a folder") from error
     except OSError as error:
         raise InputError(f"{path} cannot be read ({error.strerror})") from error
     except ValueError as error:
@@ -108,7 +114,7 @@ def read_result(directory: Path) -> dict[str, Any] | None:
             if not _is_as_written(directory, name, result):
                 how = "not as it was written" if (directory / name).exists() else "missing"
                 raise DamagedRecord(f"{directory / name} is {how}")
-    elif not (directory / HISTORY_FILE).exists():
+    elif not (directory / HISTORY_FILE).is_file():
         raise DamagedRecord(f"{directory / HISTORY_FILE} is missing")
     return result
 
@@ -144,14 +150,28 @@ def set_aside(directory: Path) -> str:
     try:
         read_result(directory)
     except DamagedRecord as error:
-        names = (f"{DAMAGED_FOLDER}_{number}" for number in itertools.count(1))
-        folder = next(directory / name for name in names if not (directory / name).exists())
-        folder.mkdir()
-        for name in (RESULT_FILE, CONFIG_FILE, HISTORY_FILE, GRADIENTS_FILE, CURVES_FILE):
-            if (directory / name).exists():
-                os.replace(directory / name, folder / name)
-        return f"{error}; it was set aside in {folder}"
+        names = (RESULT_FILE, CONFIG_FILE, HISTORY_FILE, GRADIENTS_FILE, CURVES_FILE)
+        return f"{error}; it was set aside in {keep_damaged(directory, names)}"
     return ""
+
+
+def keep_damaged(directory: Path, names: Iterable[str]) -> Path | None:
+    """Move files, or what lies in their place, into a new folder beside them.
+
+    Returns:
+        The folder; None if there are no such files.
+    """
+    there = [name for name in names if os.path.lexists(directory / name)]
+    if not there:
+        return None
+    for number in itertools.count(1):
+        folder = directory / f"{DAMAGED_FOLDER}_{number}"
+        with contextlib.suppress(FileExistsError):
+            folder.mkdir()
+            break
+    for name in there:
+        os.replace(directory / name, folder / name)
+    return folder
 
 
 def finished(directory: Path, config: Config, rerun: bool | str = False) -> dict[str, Any] | None:
@@ -270,7 +290,7 @@ def _describe(directory: Path, config: Config, composed: Mapping[str, str]) -> N
     write_atomically(directory / CONFIG_FILE, text)
     for name, content in composed.items():
         (directory / COMPOSED_FOLDER).mkdir(exist_ok=True)
-        (directory / COMPOSED_FOLDER / name).write_text(content, encoding="utf-8")
+        write_atomically(directory / COMPOSED_FOLDER / name, content)
 
 
 def write(
@@ -315,10 +335,11 @@ def write(
 
 
 def tidy(directory: Path) -> None:
-    """Remove from a finished cell what a kill in the moment of its end has left, if it may be."""
+    """Remove from a finished folder what a kill in the moment of its end has left, if it may be."""
     with contextlib.suppress(OSError):
         (directory / CHECKPOINT_FILE).unlink(missing_ok=True)
         remove_partials(directory)
+        remove_dead_leases(directory)
 
 
 def refusal(directory: Path) -> str:
@@ -328,43 +349,6 @@ def refusal(directory: Path) -> str:
         return f"{there}: {os.strerror(errno.ENOTDIR)}"
     usable = os.access(there, os.W_OK | os.X_OK)
     return "" if usable else f"{there}: {os.strerror(errno.EACCES)}"
-
-
-def list_cells(folder: Path, rows: Iterable[Mapping[str, Any]]) -> None:
-    """Keep the cells of a sweep in the sweep's folder, beside those of earlier ones of its name.
-
-    `cells.csv` has the latest list, for all who want the sweep as it stands. Every list also has
-    a file with a hash of its cells in the name: so one never costs another, and nor do two
-    processes that begin at once. A `cells.csv` of an earlier version, without such a file, gets
-    one.
-    """
-    folder.mkdir(parents=True, exist_ok=True)
-    latest = folder / SWEEP_FILE
-    texts = [latest.read_text(encoding="utf-8")] if latest.exists() else []
-    for text in (*texts, to_csv(SWEEP_COLUMNS, rows)):
-        write_atomically(_list_file(folder, text), text)
-    write_atomically(latest, text)
-
-
-def cell_lists(folder: Path) -> dict[str, Path]:
-    """The lists of cells in a sweep's folder, each once: the latest by the folder's name.
-
-    An earlier one is called by that and its hash, as in `grid-1f2e3d4c5b`.
-    """
-    latest = folder / SWEEP_FILE
-    lists = {folder.name: latest} if latest.exists() else {}
-    same = _list_file(folder, latest.read_text(encoding="utf-8")) if lists else None
-    for path in sorted(folder.glob(SWEEP_FILES)):
-        if path != same:
-            lists[folder.name + path.stem.removeprefix("cells")] = path
-    return lists
-
-
-def _list_file(folder: Path, text: str) -> Path:
-    """The file of a list: cells that are asked for in other words are the same list."""
-    cells = sorted({line.partition(",")[0] for line in text.splitlines()})
-    digest = hashlib.sha256("\n".join(cells).encode()).hexdigest()[:10]
-    return folder / SWEEP_FILES.replace("*", digest)
 
 
 def counted_accuracies(accuracies: Iterable[float | None]) -> list[float]:
@@ -397,8 +381,9 @@ def to_csv(columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> str:
 
 def write_atomically(path: Path, content: str | bytes | memoryview) -> None:
     """Put `content` at `path` whole or not at all."""
-    # Two machines may have processes of one number.
-    partial = path.with_name(f".{path.name}.{platform.node()}.{os.getpid()}.partial")
+    # Two machines, or two containers, may have processes of one number, and a process threads.
+    own = f"{machine_id()}.{os.getpid()}.{uuid.uuid4().hex[:8]}"
+    partial = path.with_name(f".{path.name}.{own}.partial")
     try:
         with partial.open("wb") as file:
             file.write(content.encode() if isinstance(content, str) else content)
@@ -411,21 +396,15 @@ def write_atomically(path: Path, content: str | bytes | memoryview) -> None:
 
 
 def remove_partials(directory: Path) -> None:
-    """Remove what processes of this machine were writing in a directory when they were killed."""
-    written = re.compile(rf"\..+\.{re.escape(platform.node())}\.(\d+)\.partial")
-    for path in directory.rglob(".*.partial"):
-        match = written.fullmatch(path.name)
-        if match is not None and not _is_running(int(match[1])):
-            path.unlink(missing_ok=True)
+    """Remove what killed processes were writing in a directory and in those of its cell.
 
-
-def _is_running(process: int) -> bool:
-    if os.name != "posix":
-        return True  # there, to ask is to kill
-    try:
-        os.kill(process, 0)
-    except ProcessLookupError:
-        return False
-    except OSError:  # it is another user's
-        return True
-    return True
+    Of this machine's processes it is known that they are dead; another's have had an hour.
+    """
+    folders = (directory, *(directory / name for name in (COMPOSED_FOLDER, WEIGHTS_FOLDER)))
+    for path in (path for folder in folders for path in folder.glob(".*.partial")):
+        match = _PARTIAL.fullmatch(path.name)
+        with contextlib.suppress(OSError):
+            is_ours = match is not None and match[1] == machine_id()
+            age = time.time() - path.stat().st_mtime
+            if not is_running(int(match[2])) if match and is_ours else age > _SECONDS_OF_WRITING:
+                path.unlink()

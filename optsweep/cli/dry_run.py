@@ -131,12 +131,14 @@ def _in_words(values: BaseDistribution) -> str:
 def _num_finished(config: DictConfig, variant: str) -> int:
     """Finished trials of a study; none if nobody has begun it."""
     from optsweep.cli.search_settings import study_name  # noqa: PLC0415
+    from optsweep.search.integrity import damage_of_file, is_begun  # noqa: PLC0415
     from optsweep.search.storage import connect, storage_url  # noqa: PLC0415
     from optsweep.search.trials import FINISHED  # noqa: PLC0415
 
     folder = Path(config.hydra.sweep.dir) / str(config.name)
     given = config.hydra.sweeper.storage
-    if given is None and not (folder / runs.STUDY_FILE).is_file():
+    path = folder / runs.STUDY_FILE
+    if given is None and (not path.exists() or damage_of_file(path) or not is_begun(path)):
         return 0  # to open it would make the file
     try:
         study = optuna.load_study(

@@ -66,6 +66,7 @@ def train_grid(
     }
     for name, cell in by_name.items():
         if cell.is_done:
+            runs.tidy(folder / name)
             print(f"done before: {folder / name} (rerun=true trains it again)", flush=True)
     if line := told_of_other_code([cell.other_code for cell in by_name.values()]):
         print(line, flush=True)

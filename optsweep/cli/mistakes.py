@@ -40,7 +40,7 @@ from optsweep.config.checks import (
     nearest,
 )
 
-MISTAKE, BUG, INTERRUPTED = 2, 1, 130  # exit codes
+MISTAKE, BUG, DAMAGED, INTERRUPTED = 2, 1, 3, 130  # exit codes
 FULL_ERROR = "HYDRA_FULL_ERROR"  # Hydra's variable: 1 asks for tracebacks of mistakes too
 _SEE_MORE = " (--debug shows where)"
 _HYDRAS_OWN = (HydraException, OmegaConfBaseException)

@@ -25,7 +25,7 @@ from optuna.exceptions import UpdateFinishedTrialError
 from optuna.study import Study
 from optuna.trial import Trial, TrialState
 
-from optsweep import runs
+from optsweep import runs, seals
 from optsweep.cli import composition
 from optsweep.cli.effects import check_effects
 from optsweep.cli.grids import Cell, split_override
@@ -43,12 +43,15 @@ from optsweep.cli.search_space import read_space
 from optsweep.config import identity
 from optsweep.config.checks import InputError, as_text
 from optsweep.config.schema import Config
+from optsweep.provenance import told_of_other_code
 from optsweep.report.search_report import report_search
+from optsweep.seals import Damage
 from optsweep.search import pruning
+from optsweep.search.integrity import damage_of_trials, makers_of, mend, tell
 from optsweep.search.sampling import Proposer, rehearse
 from optsweep.search.scores import median_floor, objective, validation_accuracies
 from optsweep.search.space import Point, Space, text_of
-from optsweep.search.storage import alone, copy_to_file, open_study, storage_url
+from optsweep.search.storage import alone, copy_to_file, is_own_file, open_study, storage_url
 from optsweep.search.trials import (
     CELL,
     DIVERGED,
@@ -100,6 +103,7 @@ class SearchLoop:
         variants = list(settings.variants or [""])
         spaces = [read_space(self.config, rewritten(variant)) for variant in variants]
         check_effects(self.config, [cell for space in spaces for cell in self._check(space)])
+        self._mend()
         studies = []
         for variant, space in zip(variants, spaces, strict=True):
             name = study_name(str(self.config.name), variant)
@@ -111,9 +115,27 @@ class SearchLoop:
         with alone(self.url):
             for study in studies:
                 copy_to_file(study, self.url, self.folder)
-            text = runs.to_csv(runs.FINAL_COLUMNS, rows)
-            runs.write_atomically(self.folder / runs.FINALS_FILE, text)
+            seals.write(self.folder, {runs.FINALS_FILE: runs.to_csv(runs.FINAL_COLUMNS, rows)})
             report_search(self.folder)
+
+    def _mend(self) -> None:
+        """Set aside what an earlier run has left and cannot be used; it is made again."""
+        is_stale = self.config.rerun == runs.STALE
+        with alone(self.url):
+            told = mend(self.folder)
+            makers = makers_of(self.folder)
+            by = told_of_other_code(makers, "trials")
+            if by and is_stale:
+                if not is_own_file(self.url, self.folder):
+                    raise InputError(
+                        f"rerun=stale: {by}; what is not kept in a file of the search's folder is "
+                        "not made anew; give the search another name: name=NAME"
+                    )
+                path = self.folder / runs.STUDY_FILE
+                whose = "; ".join(dict.fromkeys(filter(None, makers)))
+                told += seals.set_aside(self.folder, [Damage(path, f"has trials by {whose}")])
+        for line in [*told, *([by] if by and not is_stale else [])]:
+            say(line)
 
     def _check(self, space: Space) -> list[Cell]:
         """Find out beforehand whether all that can be chosen can be trained; some such cells.
@@ -176,6 +198,10 @@ class SearchLoop:
         """Run trials of one Optuna study until it has its total, together with other processes."""
         settings = self.settings
         study = open_study(self.url, name, self._proposer(space), self._identity(space))
+        if reason := damage_of_trials([study]):
+            raise InputError(
+                f"the storage of search {name} {reason}; give the search another name: name=NAME"
+            )
         worker = Worker(
             study,
             space,
@@ -207,7 +233,7 @@ class SearchLoop:
         if refusal is not None:
             say(f"trial {trial.number} cannot be trained: {refusal}")
             trial.set_user_attr(REFUSED, refusal)
-            study.tell(trial, state=TrialState.FAIL, skip_if_finished=True)
+            tell(study, trial, TrialState.FAIL)
             return
         job = as_overrides({**space.fixed, **chosen})
         if self.settings.pruner is not None:
@@ -232,7 +258,7 @@ class SearchLoop:
             if epoch is None:
                 raise InputError(f"{directory}: the cell was trained, but its result is not here")
             trial.set_user_attr("epochs", epoch)
-            study.tell(trial, state=TrialState.PRUNED, skip_if_finished=True)
+            tell(study, trial, TrialState.PRUNED)
             say(f"trial {trial.number} was pruned after epoch {epoch}")
             return
         trial.set_user_attr(CELL, directory.name)
@@ -246,11 +272,11 @@ class SearchLoop:
         value = objective(result, self.settings.standard_errors)
         stopped = result["stopped"]
         if stopped and stopped["rule"] == "floor":
-            study.tell(trial, state=TrialState.PRUNED, skip_if_finished=True)
+            tell(study, trial, TrialState.PRUNED)
             say(f"trial {trial.number} stopped after epoch {stopped['epoch']}: {value:.4f}")
             return
         trial.set_user_attr(DIVERGED, result["status"] == "diverged")
-        study.tell(trial, value, skip_if_finished=True)
+        tell(study, trial, TrialState.COMPLETE, value)
         best = best_trial(study)
         so_far = f"best so far {best.value:.4f}, trial {best.number}" if best else "all diverged"
         say(f"trial {trial.number}: objective {value:.4f}; {so_far}")

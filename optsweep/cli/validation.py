@@ -15,6 +15,7 @@ from optsweep.config import identity
 from optsweep.config.checks import InputError
 from optsweep.config.dataset import DatasetConfig
 from optsweep.provenance import by_other_code
+from optsweep.sweeps import list_cells
 
 
 @dataclass(frozen=True)
@@ -82,5 +83,6 @@ def check_grid(config: DictConfig) -> list[CheckedCell]:
     if repeated := repetitions(cells):
         print(f"optsweep: {repeated}", flush=True)
     rows = [{"cell": cell.name, "overrides": cell.overrides} for cell in cells]
-    runs.list_cells(sweep_dir / str(config.name), rows)
+    for line in list_cells(sweep_dir / str(config.name), rows):
+        print(line, flush=True)
     return checked

@@ -8,17 +8,21 @@ is there), `partial` (begun, not finished) or `corrupt` (its files cannot be use
 from __future__ import annotations
 
 import json
+import os
+from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import yaml
 
-from optsweep import runs
+from optsweep import provenance, runs, seals
 from optsweep.config.checks import InputError
 from optsweep.report import settings
+from optsweep.seals import Damage
+from optsweep.sweeps import cell_lists, read_list
 
 # From good to bad.
 STATUSES = ("completed", "partly diverged", "diverged", "missing", "partial", "corrupt")
@@ -43,7 +47,7 @@ _COLUMNS = {
 _MEMBER_COLUMNS = ("experiment", "cell", "label", "settings")
 _CELL_COLUMNS = (
     *("seconds", "device", "engine", "num_threads", "objective", "num_seeds", "num_diverged"),
-    *("status", "reason", "facets"),
+    *("status", "reason", "facets", "code"),
 )
 
 
@@ -96,13 +100,15 @@ class Collection:
         folder: Where it was read from.
         quick: What `quick.json` says; None for full runs.
         cells: A row per cell, index `cell`: status, reason, num_seeds, num_diverged, seconds,
-            device, engine, num_threads, objective and `facets`, a mapping of its configuration.
+            device, engine, num_threads, objective, `facets`, a mapping of its configuration, and
+            `code`, see `provenance.code_of`.
         seeds: A row per trained cell and seed: `SEED_COLUMNS` and generalisation_gap, the
             accuracy of the final weights on the training split less that on the test split.
         history: `runs.HISTORY_COLUMNS` of all trained cells, with a column `cell`.
         gradients: What cells recorded of their gradients, with a column `cell`; may be empty.
         members: A row per experiment and cell: experiment, cell, label and `settings`,
             a mapping of the overrides.
+        damaged: What cannot be used and is left out: cells, and what sweeps keep.
     """
 
     folder: Path
@@ -112,6 +118,7 @@ class Collection:
     history: pd.DataFrame
     gradients: pd.DataFrame
     members: pd.DataFrame
+    damaged: Sequence[Damage] = ()
 
     @property
     def experiments(self) -> list[str]:
@@ -156,6 +163,21 @@ class Collection:
         chosen = self.gradients["cell"].isin(list(cells))
         return self.gradients[chosen & (self.gradients["quantity"] == quantity)]
 
+    @property
+    def mixed_code(self) -> dict[str, list[str]]:
+        """Cells that other code made than most, by that code in words."""
+        trained = self.cells.loc[self.cells["status"].isin(TRAINED), "code"].to_dict()
+        counts: dict[str, Counter[str]] = {}
+        for code in trained.values():
+            for name, version in code.items():
+                counts.setdefault(name, Counter())[version] += 1
+        usual = {name: versions.most_common(1)[0][0] for name, versions in counts.items()}
+        found: dict[str, list[str]] = {}
+        for cell, code in trained.items():
+            if other := {name: made for name, made in code.items() if made != usual[name]}:
+                found.setdefault(provenance.in_words(other), []).append(str(cell))
+        return found
+
     def _setting(self, label: Any, group: pd.DataFrame) -> Setting:
         cells = self.cells.loc[list(group["cell"])]
         status = max(cells["status"], key=STATUSES.index)
@@ -174,11 +196,11 @@ def collect_runs(folder: Path) -> Collection:
     """
     if not folder.is_dir():
         raise InputError(f"{folder}: there is no such folder")
-    members = _read_members(folder)
+    members, damaged = _read_members(folder)
     cells_folder = folder / runs.CELLS_FOLDER
     found = {path.parent.name for path in cells_folder.glob("*/*")}
     names = sorted(found | set(members["cell"]))
-    if not names:
+    if not names and not damaged:
         raise InputError(f"{folder}: no runs in it; cells are expected in {cells_folder}")
     cells: list[dict[str, Any]] = []
     tables: dict[str, list[pd.DataFrame]] = {table: [] for table in _COLUMNS}
@@ -188,8 +210,17 @@ def collect_runs(folder: Path) -> Collection:
         for table, rows in of_cell.items():
             tables[table].append(rows.assign(cell=name))
     whole = {table: pd.concat(rows, ignore_index=True) for table, rows in tables.items() if rows}
+    if not cells:
+        return replace(empty_collection(folder), damaged=damaged)
     indexed = pd.DataFrame(cells).set_index("cell")
-    return Collection(folder, _quick(folder), indexed, **(_no_rows() | whole), members=members)
+    corrupt = indexed.loc[indexed["status"] == "corrupt", "reason"]
+    damaged = [
+        *(Damage(cells_folder / str(n), f"is left out: {why}") for n, why in corrupt.items()),
+        *damaged,
+    ]
+    return Collection(
+        folder, _quick(folder), indexed, **(_no_rows() | whole), members=members, damaged=damaged
+    )
 
 
 def empty_collection(folder: Path) -> Collection:
@@ -203,33 +234,27 @@ def _no_rows() -> dict[str, pd.DataFrame]:
     return {table: pd.DataFrame(columns=[*names, "cell"]) for table, names in _COLUMNS.items()}
 
 
-def _read_members(folder: Path) -> pd.DataFrame:
+def _read_members(folder: Path) -> tuple[pd.DataFrame, list[Damage]]:
+    """The cells of all sweeps, and the lists of cells that cannot be used."""
     rows: list[dict[str, Any]] = []
-    for name, path in _cell_lists(folder).items():
-        try:
-            listed = pd.read_csv(path, dtype=str, keep_default_na=False)[[*runs.SWEEP_COLUMNS]]
-        except (OSError, ValueError, KeyError) as error:
-            raise InputError(f"{path} is not a list of cells ({error})") from error
-        chosen = [settings.parse_overrides(text) for text in listed["overrides"]]
-        labels = _labels(name, list(listed["cell"]), chosen)
-        rows += [
-            dict(zip(_MEMBER_COLUMNS, (name, *each), strict=True))
-            for each in zip(listed["cell"], labels, chosen, strict=True)
-        ]
-    members = pd.DataFrame(rows, columns=_MEMBER_COLUMNS)
-    return members.drop_duplicates(["experiment", "cell"], ignore_index=True)
-
-
-def _cell_lists(folder: Path) -> dict[str, Path]:
-    """The lists of all sweeps, by the names of their experiments."""
-    lists: dict[str, Path] = {}
+    damaged: list[Damage] = []
     for sweep in sorted(path for path in folder.iterdir() if path.is_dir()):
-        try:
-            lists |= runs.cell_lists(sweep)
-        except (OSError, ValueError) as error:
-            path = sweep / runs.SWEEP_FILE
-            raise InputError(f"{path} is not a list of cells ({error})") from error
-    return lists
+        damaged += seals.damage(sweep)
+        for name, path in cell_lists(sweep).items():
+            try:
+                listed = read_list(path)
+            except InputError as error:
+                damaged.append(Damage(path, str(error).removeprefix(f"{path} ")))
+                continue
+            cells = [row["cell"] for row in listed]
+            chosen = [settings.parse_overrides(row["overrides"]) for row in listed]
+            labels = _labels(name, cells, chosen)
+            rows += [
+                dict(zip(_MEMBER_COLUMNS, (name, *each), strict=True))
+                for each in zip(cells, labels, chosen, strict=True)
+            ]
+    members = pd.DataFrame(rows, columns=_MEMBER_COLUMNS)
+    return members.drop_duplicates(["experiment", "cell"], ignore_index=True), damaged
 
 
 def _labels(experiment: str, cells: list[str], chosen: list[settings.Settings]) -> list[str]:
@@ -245,9 +270,11 @@ def _read_cell(directory: Path) -> tuple[dict[str, Any], dict[str, pd.DataFrame]
     """What is known of a cell, and its tables; none unless it is trained."""
     known: dict[str, Any] = dict.fromkeys(_CELL_COLUMNS)
     known |= {"status": "missing", "reason": "not trained yet", "facets": {}}
-    if not directory.is_dir():
+    if not os.path.lexists(directory):
         return known, {}
     try:
+        if not directory.is_dir():
+            raise InputError("it is a file, not a folder")
         known["facets"] = _read_facets(directory)
         result = runs.read_result(directory)
         if result is None:
@@ -266,6 +293,7 @@ def _read_cell(directory: Path) -> tuple[dict[str, Any], dict[str, pd.DataFrame]
     reason = f"{num_diverged} of {num_seeds} seeds diverged" if num_diverged else ""
     known |= {key: result[key] for key in known if key in result}
     known |= {"num_seeds": num_seeds, "num_diverged": num_diverged}
+    known["code"] = provenance.code_of(result)
     return known | {"status": status, "reason": reason}, tables
 
 

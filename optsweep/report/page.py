@@ -96,6 +96,8 @@ def render_page(
         warnings=warnings(collection, best),
         totals=_totals(collection),
         problems=_problems(collection),
+        damaged=[(str(each.path), each.reason) for each in collection.damaged],
+        mixed_code=collection.mixed_code,
         cell_columns=[*_SETTINGS, *_SCORES, "seconds", "seeds", "status", "experiments", "cell"],
         word_columns=_WORDS,
         cells=_cells(collection, searches),

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import multiprocessing
 import signal
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import pandas as pd
 
@@ -22,6 +23,7 @@ from optsweep.report.pictures import save
 from optsweep.report.tables import setting_table, write_tables
 from optsweep.report.timing import measure_machine
 from optsweep.report.wording import count
+from optsweep.seals import Damage
 
 if TYPE_CHECKING:
     from optsweep.report.search_report import SearchSection
@@ -31,13 +33,27 @@ _LEAST_QUESTIONS = 3
 QUICK = "Quick settings: these numbers only show that everything runs."
 
 
+class Report(NamedTuple):
+    """What became of a report.
+
+    Attributes:
+        page: Its path.
+        damaged: What is left out of it.
+        mixed_code: See `Collection.mixed_code`.
+    """
+
+    page: Path
+    damaged: Sequence[Damage]
+    mixed_code: Mapping[str, Sequence[str]]
+
+
 def write_report(
     folder: Path,
     out: Path,
     outline: Outline,
     say: Callable[[str], None] = lambda line: None,
     num_processes: int = 1,
-) -> Path:
+) -> Report:
     """Write `index.html`, `claims.csv`, `tables/` and `figures/`.
 
     Args:
@@ -48,17 +64,15 @@ def write_report(
         num_processes: Questions that are drawn side by side, if there are many. More than one
             is for programs that do nothing when they are imported: each process imports them.
 
-    Returns:
-        The page's path.
-
     Raises:
         InputError: If there are no runs.
     """
     collection = collect_runs(folder)
     found = count(len(collection.experiments), "experiment")
     say(f"read {count(len(collection.cells), 'cell')} of {found} in {folder}")
-    for name in (runs.TABLES_FOLDER, runs.FIGURES_FOLDER):
-        (out / name).mkdir(parents=True, exist_ok=True)
+    for each in (out, out / runs.TABLES_FOLDER, out / runs.FIGURES_FOLDER):
+        each.mkdir(parents=True, exist_ok=True)
+        runs.remove_partials(each)
     judgements = [judge(claim, collection) for claim in outline.claims]
     if judgements:
         table = _marked(claims_table(judgements), collection)
@@ -74,22 +88,31 @@ def write_report(
         sections.append(section)
         num_tables, num_pictures = len(section.tables), len(section.pictures)
         say(f"{section.question.id}: {num_tables} tables, {num_pictures} figures")
-    searches = _searches(folder, out / runs.FIGURES_FOLDER)
+    searches, unread = _searches(folder, out / runs.FIGURES_FOLDER)
     for search in searches:
         say(f"search {search.name}: {len(search.pictures)} figures")
+    # Tables beside a search are found by both that look for what sweeps and searches keep.
+    damaged = list(dict.fromkeys([*collection.damaged, *unread]))
+    collection = replace(collection, damaged=damaged)
     page = out / runs.PAGE_FILE
     runs.write_atomically(page, render_page(collection, outline, sections, searches))
-    return page
+    return Report(page, collection.damaged, collection.mixed_code)
 
 
-def _searches(folder: Path, figures: Path) -> list[SearchSection]:
-    """The sections of all searches; Optuna is loaded only if there is one."""
-    folders = sorted(path.parent for path in folder.glob(f"*/{runs.STUDY_FILE}"))
+def _searches(folder: Path, figures: Path) -> tuple[list[SearchSection], list[Damage]]:
+    """The sections of all searches, and what is damaged; Optuna is loaded only if there is one."""
+    names = (runs.STUDY_FILE, runs.TRIALS_FILE)
+    folders = sorted({path.parent for name in names for path in folder.glob(f"*/{name}")})
     if not folders:
-        return []
+        return [], []
     from optsweep.report.search_report import search_section  # noqa: PLC0415
 
-    return [search_section(each, figures) for each in folders]
+    sections, damaged = [], []
+    for each in folders:
+        section, found = search_section(each, figures)
+        sections += [section] if section is not None else []
+        damaged += found
+    return sections, damaged
 
 
 def _marked(table: pd.DataFrame, collection: Collection) -> pd.DataFrame:

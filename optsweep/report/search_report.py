@@ -23,7 +23,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, MaxNLocator
 from numpy.typing import ArrayLike
 
-from optsweep import runs
+from optsweep import runs, seals
+from optsweep.config.checks import InputError
 from optsweep.report.drawing import HEATMAP, legend, log_scale, panels, style, styles
 from optsweep.report.pictures import Picture, SavedPicture, save
 from optsweep.report.searches import (
@@ -39,6 +40,7 @@ from optsweep.report.searches import (
 )
 from optsweep.report.settings import in_words, phrase_value
 from optsweep.report.tables import markdown
+from optsweep.seals import Damage
 
 _BEST, _DONE, _STOPPED = "#d55e00", "#0072b2", "#6f7783"
 _MIN_TRIALS = 10  # fewer tell nothing of importance or of a surface
@@ -57,13 +59,20 @@ class SearchSection:
     cells: list[str]
 
 
-def search_section(folder: Path, figures: Path) -> SearchSection:
+def search_section(folder: Path, figures: Path) -> tuple[SearchSection | None, list[Damage]]:
     """Read a search and draw its figures into a folder.
 
-    Raises:
-        InputError: If its Optuna study cannot be read.
+    Returns:
+        None if there is nothing to show of it, and what is damaged.
     """
-    search = read_search(folder)
+    try:
+        search, damaged = read_search(folder)
+    except InputError as error:
+        return None, [Damage(folder, f"is left out: {error}")]
+    return None if search is None else _section(search, figures), damaged
+
+
+def _section(search: Search, figures: Path) -> SearchSection:
     with style():
         pictures = draw_search(search)
     return SearchSection(
@@ -77,15 +86,20 @@ def search_section(folder: Path, figures: Path) -> SearchSection:
 
 
 def report_search(folder: Path, say: Callable[[str], None] = print) -> None:
-    """Write trials.csv, trials.md, summary.json and figures/ into a search's folder."""
-    search = read_search(folder)
+    """Write trials.csv, trials.md, summary.json and figures/ into a search's folder.
+
+    Raises:
+        InputError: If something there is damaged, of which a search that runs has made sure.
+    """
+    search, damaged = read_search(folder)
+    if search is None or damaged:
+        raise InputError("; ".join(map(str, damaged)) or f"{folder} holds no search")
     figures = folder / runs.FIGURES_FOLDER
     figures.mkdir(exist_ok=True)
-    section = search_section(folder, figures)
+    runs.remove_partials(figures)
+    section = _section(search, figures)
     table = trials_table(search)
-    runs.write_atomically(folder / runs.TRIALS_FILE, table.to_csv(index=False, lineterminator="\n"))
-    text = f"{section.answer}\n\n{markdown(section.finals)}\n{markdown(section.trials)}"
-    runs.write_atomically(folder / runs.TRIALS_PAGE, text)
+    page = f"{section.answer}\n\n{markdown(section.finals)}\n{markdown(section.trials)}"
     summary = {
         "variants": [_summary(variant) for variant in search.variants],
         "finals": [
@@ -102,8 +116,12 @@ def report_search(folder: Path, say: Callable[[str], None] = print) -> None:
             for final in search.finals
         ],
     }
-    text = json.dumps(summary, indent=2, allow_nan=False)
-    runs.write_atomically(folder / runs.SUMMARY_FILE, f"{text}\n")
+    files = {
+        runs.TRIALS_FILE: table.to_csv(index=False, lineterminator="\n"),
+        runs.TRIALS_PAGE: page,
+        runs.SUMMARY_FILE: json.dumps(summary, indent=2, allow_nan=False) + "\n",
+    }
+    seals.write(folder, files)
     say("")
     for sentence in sentences(search):
         say(sentence)

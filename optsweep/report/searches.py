@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,12 +13,13 @@ import pandas as pd
 from optuna.trial import FrozenTrial, TrialState
 
 from optsweep import runs
-from optsweep.config.checks import InputError
+from optsweep.config.checks import InputError, first_line
 from optsweep.report.settings import in_words
 from optsweep.report.statistics import Interval, bootstrap_interval, paired_differences
 from optsweep.report.wording import count, interval, listing, number
+from optsweep.seals import SUMS_FILE, Damage
+from optsweep.search.integrity import damage_of_search
 from optsweep.search.space import at_edge
-from optsweep.search.storage import sqlite_url
 from optsweep.search.trials import CELL, DIVERGED, FINISHED, REFUSED, best_trial
 
 # Of a table of trials; the searched keys stand before the cell.
@@ -114,22 +116,28 @@ class Search:
         return max(ranked, key=lambda one: values[one.variant] or 0.0, default=None)
 
 
-def read_search(folder: Path) -> Search:
+def read_search(folder: Path) -> tuple[Search | None, list[Damage]]:
     """Read a search.
 
+    Returns:
+        The search without what is damaged, or None if its Optuna study is, or if nobody has
+        begun one; and what is damaged.
+
     Raises:
-        InputError: If its Optuna study cannot be read.
+        InputError: If its files cannot be read.
     """
-    try:
-        storage = optuna.storages.RDBStorage(sqlite_url(folder))
-        names = optuna.get_all_study_names(storage)
-        studies = [optuna.load_study(study_name=name, storage=storage) for name in names]
-    except Exception as error:  # whatever SQLAlchemy or SQLite find wrong with the file
-        reason = str(error).partition("\n")[0]
-        path = folder / runs.STUDY_FILE
-        raise InputError(f"{path} is not the Optuna study of a search ({reason})") from error
+    studies, damaged = damage_of_search(folder)
+    finals: list[Final] = []
+    if not any(each.path.name in (runs.FINALS_FILE, SUMS_FILE) for each in damaged):
+        try:
+            finals = _finals(folder)
+        except (InputError, ValueError, KeyError, TypeError) as error:
+            reason = f"is not a list of final cells ({first_line(error)})"
+            damaged.append(Damage(folder / runs.FINALS_FILE, reason))
+    if not studies:
+        return None, damaged
     variants = [_variant(study, len(studies) > 1) for study in studies]
-    return Search(folder.name, folder, variants, _finals(folder))
+    return Search(folder.name, folder, variants, finals), damaged
 
 
 def _variant(study: optuna.Study, one_of_many: bool) -> Variant:
@@ -165,11 +173,15 @@ def _variant(study: optuna.Study, one_of_many: bool) -> Variant:
 
 def _finals(folder: Path) -> list[Final]:
     path = folder / runs.FINALS_FILE
-    if not path.is_file():
+    if not os.path.lexists(path):
         return []
+    table = pd.read_csv(path, dtype=str, keep_default_na=False)[[*runs.FINAL_COLUMNS]]
     found = []
-    for row in pd.read_csv(path, dtype=str, keep_default_na=False).to_dict("records"):
-        result = runs.read_result(folder.parent / runs.CELLS_FOLDER / row["cell"])
+    for row in table.to_dict("records"):
+        try:
+            result = runs.read_result(folder.parent / runs.CELLS_FOLDER / row["cell"])
+        except InputError:  # the cell is named where all cells are
+            continue
         if result is None:
             continue
         seeds = [each["seed"] for each in result["per_seed"]]

@@ -22,6 +22,7 @@ from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 from optsweep.config.checks import InputError, as_text
 from optsweep.runs import STUDY_FILE
 
+SEALED = "sealed"  # user attribute: whether all trials that have ended carry a checksum
 _SETTINGS = "settings"  # user attribute that tells what an Optuna study searches
 _SECONDS_BETWEEN_TRIES = 0.02
 _SECONDS_OF_SILENCE = 5.0  # of waiting for a lock, before that is said
@@ -57,6 +58,13 @@ def sqlite_url(folder: Path) -> str:
     return f"sqlite:///{folder / STUDY_FILE}"
 
 
+def is_own_file(url: str, folder: Path) -> bool:
+    """Whether a storage is the file in a search's folder."""
+    parsed = make_url(url)
+    is_file = parsed.get_backend_name() == "sqlite" and parsed.database is not None
+    return is_file and Path(str(parsed.database)).absolute() == (folder / STUDY_FILE).absolute()
+
+
 def open_study(url: str, name: str, sampler: BaseSampler, settings: Mapping[str, Any]) -> Study:
     """Open an Optuna study, or make it if it is not there; any number of processes may at once.
 
@@ -81,6 +89,7 @@ def open_study(url: str, name: str, sampler: BaseSampler, settings: Mapping[str,
             )
             known = study.user_attrs.get(_SETTINGS)
             if known is None:
+                study.set_user_attr(SEALED, not study.get_trials(deepcopy=False))
                 study.set_user_attr(_SETTINGS, dict(settings))
     except ModuleNotFoundError as error:
         raise InputError(
@@ -148,8 +157,8 @@ def _until(try_once: Callable[[], bool], url: str) -> None:
 
 
 def copy_to_file(study: Study, url: str, folder: Path) -> None:
-    """Leave a copy of an Optuna study from a server in the search's folder."""
-    if make_url(url).get_backend_name() == "sqlite":
+    """Leave a copy of an Optuna study in the search's folder, if it is kept elsewhere."""
+    if is_own_file(url, folder):
         return
     target = sqlite_url(folder)
     with alone(target):

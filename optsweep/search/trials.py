@@ -28,7 +28,7 @@ CELL = "cell"  # user attributes of a trial: its cell's directory,
 DIVERGED = "diverged"  # whether all of its seeds diverged,
 REFUSED = "refused"  # why it could not be built,
 SEED_ACCURACIES = "validation accuracies"  # of every epoch and seed, if there is a pruner,
-_ALIVE = "alive"  # and its worker's sign of life
+ALIVE = "alive"  # and its worker's sign of life
 _POLL_SECONDS = 0.5
 
 
@@ -125,7 +125,7 @@ class Worker:
         """Lay down a trial: one that has not been told of by now is for anybody to take up."""
         self._mine.pop(trial.number, None)
         with contextlib.suppress(Exception):  # told, or out of reach: then it looks dead in a while
-            trial.set_user_attr(_ALIVE, RELEASED)
+            trial.set_user_attr(ALIVE, RELEASED)
 
     def _take(self) -> tuple[tuple[Trial, dict[str, Any]] | None, str]:
         """A trial, or else what there is to wait for."""
@@ -152,7 +152,7 @@ class Worker:
 
     def _begin(self, trial: Trial) -> tuple[Trial, dict[str, Any]]:
         self._mine[trial.number] = trial
-        trial.set_user_attr(_ALIVE, self._sign)
+        trial.set_user_attr(ALIVE, self._sign)
         return trial, self._space.suggest(trial)
 
     def _beat(self) -> None:
@@ -161,8 +161,8 @@ class Worker:
             for trial in list(self._mine.values()):
                 # Told by now, or the storage is away for a moment: it is asked again.
                 with contextlib.suppress(Exception):
-                    trial.set_user_attr(_ALIVE, self._sign)
+                    trial.set_user_attr(ALIVE, self._sign)
 
 
 def _sign(trial: FrozenTrial) -> dict[str, Any] | None:
-    return trial.user_attrs.get(_ALIVE)
+    return trial.user_attrs.get(ALIVE)

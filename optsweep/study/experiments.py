@@ -15,6 +15,7 @@ from optsweep.cli.composition import config_dir
 from optsweep.cli.grids import Cell, Grid, plan_grid
 from optsweep.cli.overrides import options
 from optsweep.config.checks import InputError, nearest
+from optsweep.sweeps import is_listed
 
 QUICK_ROOT = Path(runs.RUNS_FOLDER) / runs.QUICK_FOLDER
 QUICK_NUM_SEEDS = 2
@@ -54,9 +55,7 @@ class Experiment:
     def is_done(self) -> bool:
         """Tell whether running it would change nothing."""
         rows = [{"cell": cell.name, "overrides": cell.overrides} for cell in self.grid.cells]
-        path = self.grid.folder / runs.SWEEP_FILE
-        listed = path.is_file() and path.read_text() == runs.to_csv(runs.SWEEP_COLUMNS, rows)
-        return listed and not self.missing()
+        return is_listed(self.grid.folder, rows) and not self.missing()
 
 
 def plan_experiment(

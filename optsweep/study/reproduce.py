@@ -8,6 +8,7 @@ import time
 import traceback
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.table import Table
@@ -19,6 +20,7 @@ from optsweep.cli.grids import Cell
 from optsweep.cli.mistakes import INTERRUPTED, OneLineParser, count, in_one_line
 from optsweep.cli.overrides import options
 from optsweep.cli.time_left import Clock, guess, in_words
+from optsweep.study.aggregate import tell
 from optsweep.study.experiments import (
     QUICK_NUM_SEEDS,
     QUICK_ROOT,
@@ -28,12 +30,15 @@ from optsweep.study.experiments import (
     plan_experiment,
 )
 
+if TYPE_CHECKING:
+    from optsweep.report.report import Report
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the study; see `--help`.
 
     Returns:
-        The exit code: 1 if an experiment failed.
+        The exit code: 1 if an experiment failed, else that of the report.
     """
     with in_one_line():
         return _reproduce(_parser().parse_args(arguments))
@@ -69,10 +74,10 @@ def _reproduce(given: argparse.Namespace) -> int:
         )
         if failure := _run(each, clock):
             failures.append(f"{each.name} ({failure})")
-    _report(root, given.out or root / runs.REPORT_FOLDER, console)
+    code = tell(_report(root, given.out or root / runs.REPORT_FOLDER, console))
     if failures:
         print(f"optsweep: error: failed: {', '.join(failures)}", file=sys.stderr)
-    return 1 if failures else 0
+    return 1 if failures else code
 
 
 def _run(experiment: Experiment, clock: Clock) -> str:
@@ -104,14 +109,14 @@ def _run(experiment: Experiment, clock: Clock) -> str:
     return failure
 
 
-def _report(root: Path, out: Path, console: Console) -> None:
+def _report(root: Path, out: Path, console: Console) -> Report:
     from joblib import cpu_count  # noqa: PLC0415 (also knows of affinity and of quotas)
 
     from optsweep.report.report import write_report  # noqa: PLC0415
     from optsweep.study.content import outline  # noqa: PLC0415
 
     console.print(f"\nreport: {out}")
-    write_report(root, out, outline(), num_processes=cpu_count())
+    return write_report(root, out, outline(), num_processes=cpu_count())
 
 
 def _missing(experiments: Iterable[Experiment]) -> dict[str, Cell]:

@@ -9,6 +9,8 @@ import pytest
 
 from optsweep import runs
 from optsweep.report.collection import collect_runs
+from optsweep.seals import SUMS_FILE
+from optsweep.sweeps import cell_lists
 
 REPORTED = "optsweep: error: "
 # The step of an optimizer that its settings let fail, as an error of its own kind.
@@ -219,7 +221,7 @@ def test_a_sweep_does_not_cost_another_its_list(run, tmp_path):
     for grid in grids:
         assert run("--multirun", "trainer.epochs=1", grid)[0] == 0
     assert listed(folder(tmp_path) / runs.SWEEP_FILE) == ["seed=1", "seed=0"]
-    lists = runs.cell_lists(folder(tmp_path))
+    lists = cell_lists(folder(tmp_path))
     assert next(iter(lists)) == "grid"
     assert [listed(path) for path in lists.values()] == [
         ["seed=1", "seed=0"],
@@ -236,10 +238,10 @@ def test_a_sweep_does_not_cost_another_its_list(run, tmp_path):
 
 def test_a_list_of_an_earlier_version_is_kept(run, tmp_path):
     assert run("--multirun", "trainer.epochs=1", "seed=0,1")[0] == 0
-    for path in folder(tmp_path).glob(runs.SWEEP_FILES):
+    for path in (*folder(tmp_path).glob(runs.SWEEP_FILES), folder(tmp_path) / SUMS_FILE):
         path.unlink()
     earlier = (folder(tmp_path) / runs.SWEEP_FILE).read_text()
-    assert list(runs.cell_lists(folder(tmp_path))) == ["grid"]
+    assert list(cell_lists(folder(tmp_path))) == ["grid"]
     assert run("--multirun", "trainer.epochs=1", "init=gaussian,xavier")[0] == 0
-    _, other = runs.cell_lists(folder(tmp_path)).values()
+    _, other = cell_lists(folder(tmp_path)).values()
     assert other.read_text() == earlier

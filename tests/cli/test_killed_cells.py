@@ -8,6 +8,7 @@ import pytest
 
 import optsweep
 from optsweep import runs
+from optsweep.seals import SUMS_FILE
 
 NETWORK = '''
 from torch import nn
@@ -40,6 +41,7 @@ def strays(root) -> list[str]:
     """Files that a killed process left behind."""
     wanted = {runs.CONFIG_FILE, runs.HISTORY_FILE, runs.RESULT_FILE, runs.GRADIENTS_FILE}
     wanted |= {runs.CURVES_FILE, runs.SWEEP_FILE, "overrides.yaml", "hydra.yaml", runs.LOG_FILE}
+    wanted |= {SUMS_FILE}
     lists = [*root.rglob(runs.SWEEP_FILES)]
     files = [path for path in root.rglob("*") if path.is_file() and path not in lists]
     return [str(path) for path in files if path.name not in wanted]

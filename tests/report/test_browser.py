@@ -9,7 +9,7 @@ from optsweep.study.content import outline
 
 @pytest.fixture(scope="module")
 def page(tree, tmp_path_factory):
-    return write_report(tree, tmp_path_factory.mktemp("report"), outline())
+    return write_report(tree, tmp_path_factory.mktemp("report"), outline()).page
 
 
 @pytest.fixture
@@ -140,6 +140,6 @@ def test_a_hostile_name_runs_nothing(browser, tmp_path):
         for lr, text in ((0.1, name), (0.2, "default"))
     }
     write_experiment(tmp_path, "mine", cells)
-    browser.get(write_report(tmp_path, tmp_path / "report", outline()).as_uri())
+    browser.get(write_report(tmp_path, tmp_path / "report", outline()).page.as_uri())
     assert browser.title.startswith("optsweep")
     assert name in browser.find_element("css selector", "#mine table").text

@@ -153,7 +153,9 @@ def test_a_folder_without_runs_is_a_mistake(tmp_path):
         collect_runs(tmp_path)
 
 
-def test_a_list_of_cells_without_its_columns_is_a_mistake(tmp_path):
+def test_a_list_of_cells_without_its_columns_is_left_out(tmp_path):
     write_raw(tmp_path / "foreign", cells_csv="a,b\n1,2\n")
-    with pytest.raises(InputError, match="is not a list of cells"):
-        collect_runs(tmp_path)
+    collection = collect_runs(tmp_path)
+    assert collection.experiments == []
+    (damage,) = collection.damaged
+    assert str(damage) == f"{tmp_path / 'foreign' / 'cells.csv'} is not a list of cells"

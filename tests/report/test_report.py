@@ -30,7 +30,7 @@ HOSTILE = "<script>alert(1)</script>"
 @pytest.fixture(scope="module")
 def report(tree, tmp_path_factory):
     out = tmp_path_factory.mktemp("report")
-    return write_report(tree, out, outline())
+    return write_report(tree, out, outline()).page
 
 
 def test_the_files(report):
@@ -45,7 +45,7 @@ def test_the_files(report):
 
 def test_several_processes_write_the_same(report, tree, tmp_path):
     told = []
-    page = write_report(tree, tmp_path, outline(), told.append, num_processes=2)
+    page = write_report(tree, tmp_path, outline(), told.append, num_processes=2).page
     files = [path for path in report.parent.rglob("*") if path.is_file()]
     assert len(files) == 7
     for path in files:
@@ -116,7 +116,7 @@ def test_quick_runs_are_marked_everywhere(tmp_path):
     cell = write_cell(tmp_path, config_of(), {0: curve((2, 0.1), (1, 0.5))})
     write_experiment(tmp_path, "r1_init", {cell: "init=default"})
     write_raw(tmp_path, quick_json={"quick": True})
-    page = write_report(tmp_path, tmp_path / "report", outline())
+    page = write_report(tmp_path, tmp_path / "report", outline()).page
     assert "Quick settings." in page.read_text()
     assert "(quick)" in page.read_text()
     tables = page.parent / "tables"
@@ -134,7 +134,7 @@ def test_values_of_a_configuration_are_escaped(tmp_path):
     missing = f"{HOSTILE.replace('/', '')}_abc"
     cells = {first: f"init='{HOSTILE}'", second: "init=default", missing: f'init="{HOSTILE}2"'}
     write_experiment(tmp_path, "mine", cells)
-    text = write_report(tmp_path, tmp_path / "report", outline()).read_text()
+    text = write_report(tmp_path, tmp_path / "report", outline()).page.read_text()
     assert "alert(1)" in text
     assert "<script>alert" not in text
     assert text.count("<script>") == 1  # the page's own
@@ -146,14 +146,14 @@ def test_any_sweep_of_a_user_has_a_section(tmp_path):
         for lr in (0.1, 0.2)
     }
     write_experiment(tmp_path, "my_sweep", cells)
-    text = write_report(tmp_path, tmp_path / "report", outline()).read_text()
+    text = write_report(tmp_path, tmp_path / "report", outline()).page.read_text()
     assert '<section id="my_sweep" class="question">' in text
     assert "Of 2 settings, lr 0.2 ends with the highest test accuracy, 0.2000" in text
 
 
 def test_cells_without_any_experiment_make_a_report(tmp_path):
     write_cell(tmp_path, config_of(), {0: curve((2, 0.1), (1, 0.5))})
-    text = write_report(tmp_path, tmp_path / "report", outline()).read_text()
+    text = write_report(tmp_path, tmp_path / "report", outline()).page.read_text()
     assert "Nothing of this question has been trained yet." in text
 
 
@@ -215,7 +215,14 @@ def run_script(*arguments: object) -> subprocess.CompletedProcess:
 
 def test_the_script_tells_what_it_does(tree, tmp_path):
     done = run_script(tree, "--out", tmp_path / "out")
-    assert (done.returncode, done.stderr) == (0, "")
+    assert done.returncode == 3  # one of the cells is corrupt
+    damaged, counted = done.stderr.splitlines()
+    assert damaged.startswith(f"optsweep: damaged: {tree / 'cells'}/orthogonal-")
+    assert " is left out: result.json cannot be read (" in damaged
+    assert counted == (
+        "optsweep: error: 1 damaged and left out of the report; "
+        "the sweep or search that wrote it sets it aside and makes it again"
+    )
     lines = done.stdout.splitlines()
     assert lines[0] == f"read 5 cells of 1 experiment in {tree}"
     assert lines[-1] == f"report: {tmp_path / 'out' / 'index.html'}"

@@ -1,0 +1,99 @@
+"""The lists of cells in a sweep's folder: which cells belong to it, and by which overrides."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import io
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from optsweep import runs, seals
+from optsweep.config.checks import InputError, first_line
+
+
+def list_cells(folder: Path, rows: Iterable[Mapping[str, Any]]) -> list[str]:
+    """Keep the cells of a sweep in the sweep's folder, beside those of earlier ones of its name.
+
+    `cells.csv` has the latest list, for all who want the sweep as it stands. Every list also has
+    a file with a hash of its cells in the name: so one never costs another, and nor do two
+    processes that begin at once. A `cells.csv` of an earlier version, without such a file, gets
+    one.
+
+    Returns:
+        Lines on lists that were damaged, and are set aside.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    latest = folder / runs.SWEEP_FILE
+    told = seals.set_aside(folder, _unusable(folder))
+    texts = [latest.read_text(encoding="utf-8")] if latest.exists() else []
+    texts.append(runs.to_csv(runs.SWEEP_COLUMNS, rows))
+    files = {_list_file(folder, text).name: text for text in texts}
+    seals.write(folder, files | {latest.name: texts[-1]})
+    return told
+
+
+def read_list(path: Path) -> list[dict[str, str]]:
+    """The cells of a list: each cell's name and its overrides.
+
+    Raises:
+        InputError: If it is not a list of cells.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+        reader = csv.DictReader(io.StringIO(text, newline=""), strict=True)
+        rows = list(reader)
+    except (OSError, ValueError, csv.Error) as error:
+        raise InputError(f"{path} is not a list of cells ({first_line(error)})") from error
+    columns = reader.fieldnames or ()
+    complete = all(isinstance(row.get(name), str) for row in rows for name in runs.SWEEP_COLUMNS)
+    if not set(runs.SWEEP_COLUMNS) <= set(columns) or not complete:
+        raise InputError(f"{path} is not a list of cells")
+    return [{name: row[name] for name in runs.SWEEP_COLUMNS} for row in rows]
+
+
+def is_listed(folder: Path, rows: Iterable[Mapping[str, Any]]) -> bool:
+    """Tell whether the latest list is this, and whether all is in order."""
+    path = folder / runs.SWEEP_FILE
+    text = runs.to_csv(runs.SWEEP_COLUMNS, rows)
+    return not seals.damage(folder) and path.is_file() and path.read_bytes() == text.encode()
+
+
+def _unusable(folder: Path) -> list[seals.Damage]:
+    """Lists of a version without checksums that are none."""
+    found = []
+    for path in cell_lists(folder).values():
+        try:
+            read_list(path)
+        except InputError as error:
+            found.append(seals.Damage(path, str(error).removeprefix(f"{path} ")))
+    return found
+
+
+def cell_lists(folder: Path) -> dict[str, Path]:
+    """The lists of cells in a sweep's folder that are as they were written, each once.
+
+    The latest is called by the folder's name, an earlier one by that and its hash, as in
+    `grid-1f2e3d4c5b`. What `seals.damage` says of the folder is left out.
+    """
+    damaged = {damage.path.name for damage in seals.damage(folder)}
+    if seals.SUMS_FILE in damaged:
+        return {}
+    latest = folder / runs.SWEEP_FILE
+    lists = {}
+    same = None
+    if latest.is_file() and latest.name not in damaged:
+        lists[folder.name] = latest
+        same = _list_file(folder, latest.read_text(encoding="utf-8", errors="replace"))
+    for path in sorted(folder.glob(runs.SWEEP_FILES)):
+        if path != same and path.name not in damaged:
+            lists[folder.name + path.stem.removeprefix("cells")] = path
+    return lists
+
+
+def _list_file(folder: Path, text: str) -> Path:
+    """The file of a list: cells that are asked for in other words are the same list."""
+    cells = sorted({line.partition(",")[0] for line in text.splitlines()})
+    digest = hashlib.sha256("\n".join(cells).encode()).hexdigest()[:10]
+    return folder / runs.SWEEP_FILES.replace("*", digest)
