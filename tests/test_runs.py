@@ -3,6 +3,8 @@
 import contextlib
 import json
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -11,6 +13,7 @@ from optsweep import runs
 from optsweep.config.checks import InputError
 from optsweep.config.identity import config_hash
 from optsweep.config.schema import Config
+from optsweep.liveness import alone_in
 
 ROW = dict.fromkeys(runs.HISTORY_COLUMNS) | {"seed": 0, "epoch": 1, "train_loss": 0.1 + 0.2}
 RESULT = {"config_hash": config_hash(Config()), "status": "completed"}
@@ -202,3 +205,55 @@ def test_cells_of_the_first_version_have_no_checksums(tmp_path):
     assert runs.finished(tmp_path, Config()) == RESULT
     (tmp_path / runs.HISTORY_FILE).unlink()
     assert runs.finished(tmp_path, Config()) is None
+
+
+# --- written whole or not at all, and tidied up
+
+
+def test_what_a_killed_process_was_writing_is_removed_by_the_next(tmp_path):
+    """Of this machine's processes at once, of another's in the end; never of one that lives."""
+    runs.start(tmp_path, Config())
+    dead = subprocess.run([sys.executable, "-c", "import os; print(os.getpid())"],
+        capture_output=True, text=True, check=True).stdout.strip()  # fmt: skip
+    ours, foreign = runs.machine_id(), "0" * 8
+    removed = [
+        tmp_path / f".config.yaml.{ours}.{dead}.01234567.partial",
+        tmp_path / runs.COMPOSED_FOLDER / f".hydra.yaml.{ours}.{dead}.01234567.partial",
+        tmp_path / f".result.json.{foreign}.1.01234567.partial",
+        tmp_path / ".config.yaml.4711.partial",  # as earlier versions called them
+    ]
+    kept = [
+        tmp_path / f".config.yaml.{ours}.{os.getpid()}.01234567.partial",
+        tmp_path / f".config.yaml.{foreign}.{dead}.01234567.partial",
+    ]
+    (tmp_path / runs.COMPOSED_FOLDER).mkdir()
+    for path in (*removed, *kept):
+        path.touch()
+    for path in removed[2:]:
+        os.utime(path, (0, 0))
+    runs.tidy(tmp_path)
+    assert not [path for path in removed if path.exists()]
+    assert [path.exists() for path in kept] == [True, True]
+
+
+def test_a_partial_file_belongs_to_one_writer(tmp_path, monkeypatch):
+    """Two threads that write one file at once have one each."""
+    names = set()
+    monkeypatch.setattr(runs.os, "replace", lambda source, target: names.add(source.name))
+    for _ in range(2):
+        runs.write_atomically(tmp_path / "file", "")
+    assert len(names) == 2
+
+
+def test_a_lease_of_a_killed_process_is_removed_where_all_is_done(tmp_path):
+    code = (
+        "import os, pathlib, sys; from optsweep.liveness import alone_in\n"
+        "with alone_in(pathlib.Path(sys.argv[1]), print): os._exit(9)"
+    )
+    subprocess.run([sys.executable, "-c", code, str(tmp_path)], check=False)
+    assert [path.name for path in tmp_path.iterdir()] == [".lease.0"]
+    runs.tidy(tmp_path)
+    assert list(tmp_path.iterdir()) == []
+    with alone_in(tmp_path, print):
+        runs.tidy(tmp_path)
+        assert len(list(tmp_path.iterdir())) == 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import math
 from collections.abc import Sequence
 from pathlib import Path
@@ -28,7 +29,7 @@ from optsweep.report.drawing import (
 from optsweep.report.pictures import Picture
 from optsweep.report.settings import label, varying
 from optsweep.report.wording import count
-from optsweep.runs import HISTORY_FILE
+from optsweep.runs import HISTORY_FILE, write_atomically
 
 if TYPE_CHECKING:  # a single run's picture spares the statistics behind it, 0.6 s
     from optsweep.report.outline import Question
@@ -53,7 +54,9 @@ def draw_curves(directory: Path, picture: Path) -> None:
         num_seeds = history["seed"].nunique()
         seeds = "one seed" if num_seeds == 1 else f"median and quartiles of {num_seeds} seeds"
         figure.suptitle(f"{directory.resolve().name}: {seeds}", fontsize="medium")
-        figure.savefig(picture, dpi=150)
+        pixels = io.BytesIO()
+        figure.savefig(pixels, format="png", dpi=150)
+    write_atomically(picture, pixels.getvalue())
 
 
 def curves(collection: Collection, question: Question, experiment: str) -> Picture | None:

@@ -49,7 +49,7 @@ def save(picture: Picture, folder: Path) -> SavedPicture:
             picture.figure.set_layout_engine("none")  # done: it need not be found twice
         buffer = io.StringIO()
         picture.figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
-    (folder / f"{picture.name}.png").write_bytes(png(picture))
+    write_atomically(folder / f"{picture.name}.png", png(picture))
     text = re.sub(r' (?:d|x|y|points)="[^"]*"', _rounded, buffer.getvalue())
     text = re.sub(r"\s*\n\s*", "\n", text).replace("xlink:href", "href")
     write_atomically(folder / f"{picture.name}.svg", text)

@@ -165,3 +165,23 @@ def test_a_performance_profile_by_hand():
 def test_a_task_that_nobody_solves_counts_for_nobody():
     times = pd.DataFrame({"a": [1.0, math.inf], "b": [2.0, math.inf]})
     assert profile(times).loc[2.0].to_dict() == {"a": 0.5, "b": 0.5}
+
+
+def test_a_picture_is_written_whole_or_not_at_all(tree, tmp_path, monkeypatch):
+    def killed(source, target):
+        raise KeyboardInterrupt
+
+    (cell,) = collect_runs(tree).find("r1_init", {"init": "default"})[0].cells
+    before = (tree / "cells" / cell / "history.csv").read_bytes()
+    (tmp_path / "history.csv").write_bytes(before)
+    monkeypatch.setattr(runs.os, "replace", killed)
+    with pytest.raises(KeyboardInterrupt):
+        curves.draw_curves(tmp_path, tmp_path / "curves.png")
+    with pytest.raises(KeyboardInterrupt):
+        save(Picture("empty", Figure(), ""), tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["history.csv"]
+    monkeypatch.undo()
+    curves.draw_curves(tmp_path, tmp_path / "curves.png")
+    save(Picture("empty", Figure(), ""), tmp_path)
+    names = {path.name for path in tmp_path.iterdir()}
+    assert names == {"history.csv", "curves.png", "empty.png", "empty.svg"}
