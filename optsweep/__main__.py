@@ -8,6 +8,7 @@ import optsweep
 # What the first argument may name beside overrides -> the module whose `main` it is. Each takes
 # arguments, gives an exit code, and has a --help of its own.
 COMMANDS = {
+    "repeat": "optsweep.cli.repeat",
     "report": "optsweep.study.aggregate",
     "reproduce": "optsweep.study.reproduce",
 }

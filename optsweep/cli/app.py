@@ -82,6 +82,10 @@ def _run(given: list[str], dry: bool) -> None:
         Plugins.instance().register(sweeper)
     if not _INFORMATION.intersection(given):
         flags = _flags(sys.argv[1:])
+        if flags.experimental_rerun is not None:
+            raise InputError(
+                "--experimental-rerun: optsweep repeat DIR trains a cell again from its folder"
+            )
         composed = check_command_line(sys.argv[1:])
         is_sweep = flags.multirun or composed.hydra.mode == RunMode.MULTIRUN
         shows = flags.cfg is not None or flags.info is not None

@@ -1,6 +1,16 @@
 """What a finished cell keeps: nobody changes it but the one who trains it again."""
 
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
 from optsweep import runs
+from optsweep.cli import repeat
+from optsweep.config.checks import InputError
+from optsweep.config.schema import Config
 
 CELL = ("trainer.epochs=2", "num_seeds=2")
 
@@ -79,3 +89,63 @@ def test_a_damaged_record_is_set_aside_and_trained_again(run, tmp_path):
     assert output.count("done before") == 1
     assert (one / "damaged_1" / runs.RESULT_FILE).exists()
     assert run(*sweep)[1].count("done before") == 2
+
+
+def test_a_cell_is_repeated_from_its_folder(run, start, tmp_path):
+    """Without the files of options that it was composed from, and into the same folder."""
+    (tmp_path / "mine" / "init").mkdir(parents=True)
+    option = "_target_: optsweep.models.initializers.gaussian\nstd: 0.05\n"
+    (tmp_path / "mine" / "init" / "narrow.yaml").write_text(option)
+    search_path = f"hydra.searchpath=[file://{tmp_path / 'mine'}]"
+    assert run(*CELL, search_path, "init=narrow", "trainer.engine=torch")[0] == 0
+    (cell,) = (tmp_path / "multirun" / "cells").iterdir()
+    (tmp_path / "mine" / "init" / "narrow.yaml").unlink()
+    before = files(tmp_path)
+
+    def repeated(*arguments: str) -> tuple[int, str, str]:
+        command = (sys.executable, "-m", "optsweep", "repeat", *arguments)
+        environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])}
+        done = subprocess.run(
+            command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
+        )
+        return done.returncode, done.stdout, done.stderr
+
+    name = str(cell.relative_to(tmp_path))
+    code, output, errors = repeated(name)
+    assert (code, errors) == (0, "")
+    assert output.endswith("the same as before, to the last digit\n")
+    assert files(tmp_path).keys() == before.keys()
+    composed = f"{cell.name}/{runs.COMPOSED_FOLDER}/overrides.yaml"
+    assert files(tmp_path)[composed] == before[composed]
+    assert not (tmp_path / "outputs").exists()
+
+    for arguments, told in (
+        (["nowhere"], "nowhere: there is no such folder"),
+        (["mine"], "mine/config.yaml is not the configuration of a cell ("),
+        ([name, "--set", "seed=3"], "--set seed=3: this decides the result, and is another cell"),
+        ([name, "--set", "sed=3"], "--set sed=3: expected a key of the cell's config.yaml=VALUE"),
+        ([], "the following arguments are required: DIR; see --help"),
+    ):
+        code, output, errors = repeated(*arguments)
+        assert (code, output) == (2, "")
+        assert errors.startswith(f"optsweep: error: {told}")
+        assert errors.count("\n") == 1
+    code, _, errors = run("--experimental-rerun", name)
+    assert code == 2
+    assert errors.startswith("optsweep: error: --experimental-rerun: optsweep repeat DIR trains")
+
+
+def test_a_cell_that_is_not_its_folder_s_is_not_repeated(tmp_path):
+    directory = tmp_path / "default_0123456789"
+    runs.start(directory, Config())
+    with pytest.raises(InputError, match=r"config\.yaml is that of another cell"):
+        repeat._config_of(directory)
+
+
+def test_a_repetition_tells_where_it_differs():
+    before = [{"seed": "0", "epoch": "1", "train_loss": "0.5"}]
+    assert repeat._compared(before, before) == "the same as before, to the last digit"
+    assert repeat._compared(before, [before[0] | {"train_loss": "0.4"}]) == (
+        "not as before from seed 0, epoch 1: train_loss 0.4, not 0.5"
+    )
+    assert repeat._compared(before, before * 2) == "not as before: 2 rows of history, not 1"
