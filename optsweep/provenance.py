@@ -68,6 +68,14 @@ def by_other_code(result: Mapping[str, Any], config: Config) -> str:
     return in_words(other, _short_commit(result))
 
 
+def other_versions(result: Mapping[str, Any]) -> dict[str, str]:
+    """The libraries that a result was made with in versions that are not installed now."""
+    made, installed = result.get("versions", {}), _versions()
+    libraries = _LIBRARIES.get(result["engine"], ())
+    known = {name: str(made[name]).partition("+")[0] for name in libraries if name in made}
+    return {n: version for n, version in known.items() if installed[n].partition("+")[0] != version}
+
+
 def told_of_other_code(makers: Sequence[str], what: str = "cells") -> str:
     """A line on results that are used although other code made them; empty if there are none.
 

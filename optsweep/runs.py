@@ -58,6 +58,7 @@ TRIALS_PAGE = "trials.md"
 SUMMARY_FILE = "summary.json"
 # Of a report; the figures of a search's own folder lie in one of the same name.
 PAGE_FILE = "index.html"
+CONSTRAINTS_FILE = "constraints.txt"  # of a study's report: the versions that it was made with
 CLAIMS_FILE = "claims.csv"
 TABLES_FOLDER = "tables"
 FIGURES_FOLDER = "figures"

@@ -8,7 +8,7 @@ import time
 import traceback
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.table import Table
@@ -21,6 +21,7 @@ from optsweep.cli.mistakes import INTERRUPTED, OneLineParser, count, in_one_line
 from optsweep.cli.overrides import options
 from optsweep.cli.time_left import Clock, guess, in_words
 from optsweep.study.aggregate import tell
+from optsweep.study.constraints import keep_constraints
 from optsweep.study.experiments import (
     QUICK_NUM_SEEDS,
     QUICK_ROOT,
@@ -74,10 +75,20 @@ def _reproduce(given: argparse.Namespace) -> int:
         )
         if failure := _run(each, clock):
             failures.append(f"{each.name} ({failure})")
-    code = tell(_report(root, given.out or root / runs.REPORT_FOLDER, console))
+    out = given.out or root / runs.REPORT_FOLDER
+    if line := keep_constraints(out, _results(experiments)):
+        console.print(line)
+    code = tell(_report(root, out, console))
     if failures:
         print(f"optsweep: error: failed: {', '.join(failures)}", file=sys.stderr)
     return 1 if failures else code
+
+
+def _results(experiments: Iterable[Experiment]) -> list[dict[str, Any]]:
+    """The results of all cells, those that experiments share once."""
+    cells = {name: (each, cell) for each in experiments for name, cell in each.cells.items()}
+    found = (each.result(cell) for each, cell in cells.values())
+    return [result for result in found if result is not None]
 
 
 def _run(experiment: Experiment, clock: Clock) -> str:

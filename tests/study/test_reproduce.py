@@ -123,6 +123,8 @@ def test_quick_marks_its_folder(run, tmp_path):
     assert len(list(root.glob(f"{runs.CELLS_FOLDER}/*/{runs.RESULT_FILE}"))) == 3
     assert (root / "r1_init" / runs.SWEEP_FILE).exists()
     assert output.endswith("write_report multirun/quick multirun/quick/report\n")
+    constraints = (root / runs.REPORT_FOLDER / runs.CONSTRAINTS_FILE).read_text()
+    assert f"\ntorch=={torch.__version__.partition('+')[0]}\n" in constraints
 
 
 @pytest.mark.parametrize(
