@@ -91,8 +91,12 @@ def _settle(cell: DictConfig, overrides: Sequence[str], config: DictConfig) -> N
                 OmegaConf.update(cell, f"{package}.{key}", value)
     told = [text for text in config.hydra.overrides.task if "=" in text]
     by = {setting: key for text in told for setting, key in settings_of(text, folders).items()}
+    options_of = dict(override.split("=", 1) for override in overrides if "=" in override)
     for other, key in SAME_SETTING.items():
-        if by.get(key, other) != other and other not in given and OmegaConf.select(cell, other):
+        decider = by.get(key, other).partition("=")[0]
+        own = option_values(decider, options_of.get(decider, ""), folders)
+        is_own = other.rpartition(".")[2] in own  # the option that was chosen brings it along
+        if decider != other and not is_own and other not in given and OmegaConf.select(cell, other):
             OmegaConf.update(cell, other, None)
 
 

@@ -65,6 +65,18 @@ def test_without_a_users_word_a_files_own_values_stand(own_file):
     assert [config.scheduler.get("base_lr") for config in found] == [None, 2.0]
 
 
+@pytest.mark.parametrize("given", ["scheduler=factor_fast", "scheduler=constant,factor_fast"])
+def test_a_rate_that_a_chosen_schedule_brings_along_stands_in_a_sweep(given):
+    found = configs("--multirun", given, "init=default,gaussian")
+    expected = [None, 2.0] if "," in given else [2.0]
+    assert sorted({c.scheduler.get("base_lr") for c in found}, key=str) == sorted(expected, key=str)
+
+
+def test_betas_that_a_chosen_momentum_brings_along_stand_in_a_sweep():
+    found = configs("--multirun", "momentum=report_low", "optimizer=adam,amsgrad")
+    assert [config.optimizer["betas"] for config in found] == [[0.6, 0.666]] * 2
+
+
 def test_a_files_values_may_be_a_list_of_its_own(tmp_path):
     (tmp_path / "experiment").mkdir()
     (tmp_path / "experiment" / "own.yaml").write_text(
