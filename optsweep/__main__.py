@@ -11,6 +11,8 @@ COMMANDS = {
     "repeat": "optsweep.cli.repeat",
     "report": "optsweep.study.aggregate",
     "reproduce": "optsweep.study.reproduce",
+    "compare": "optsweep.commands.compare",
+    "best": "optsweep.commands.best",
 }
 
 

@@ -202,6 +202,25 @@ def collect_runs(folder: Path) -> Collection:
     names = sorted(found | set(members["cell"]))
     if not names and not damaged:
         raise InputError(f"{folder}: no runs in it; cells are expected in {cells_folder}")
+    return _collect(folder, names, members, damaged)
+
+
+def collect_cells(folder: Path, name: str, listed: Mapping[str, str]) -> Collection:
+    """Read some cells alone, as the one experiment `name` of a folder of runs.
+
+    Args:
+        folder: The runs, such as `multirun/`.
+        name: What they are called together.
+        listed: Their overrides, by their names.
+    """
+    rows = [{"cell": cell, "overrides": overrides} for cell, overrides in listed.items()]
+    return _collect(folder, list(listed), _members({name: rows}), [])
+
+
+def _collect(
+    folder: Path, names: Sequence[str], members: pd.DataFrame, damaged: Sequence[Damage]
+) -> Collection:
+    cells_folder = folder / runs.CELLS_FOLDER
     cells: list[dict[str, Any]] = []
     tables: dict[str, list[pd.DataFrame]] = {table: [] for table in _COLUMNS}
     for name in names:
@@ -236,25 +255,30 @@ def _no_rows() -> dict[str, pd.DataFrame]:
 
 def _read_members(folder: Path) -> tuple[pd.DataFrame, list[Damage]]:
     """The cells of all sweeps, and the lists of cells that cannot be used."""
-    rows: list[dict[str, Any]] = []
+    lists: dict[str, list[dict[str, str]]] = {}
     damaged: list[Damage] = []
     for sweep in sorted(path for path in folder.iterdir() if path.is_dir()):
         damaged += seals.damage(sweep)
         for name, path in cell_lists(sweep).items():
             try:
-                listed = read_list(path)
+                lists[name] = read_list(path)
             except InputError as error:
                 damaged.append(Damage(path, str(error).removeprefix(f"{path} ")))
-                continue
-            cells = [row["cell"] for row in listed]
-            chosen = [settings.parse_overrides(row["overrides"]) for row in listed]
-            labels = _labels(name, cells, chosen)
-            rows += [
-                dict(zip(_MEMBER_COLUMNS, (name, *each), strict=True))
-                for each in zip(cells, labels, chosen, strict=True)
-            ]
+    return _members(lists), damaged
+
+
+def _members(lists: Mapping[str, Sequence[Mapping[str, str]]]) -> pd.DataFrame:
+    """A row for each cell of each list."""
+    rows: list[dict[str, Any]] = []
+    for name, listed in lists.items():
+        cells = [row["cell"] for row in listed]
+        chosen = [settings.parse_overrides(row["overrides"]) for row in listed]
+        rows += [
+            dict(zip(_MEMBER_COLUMNS, (name, *each), strict=True))
+            for each in zip(cells, _labels(name, cells, chosen), chosen, strict=True)
+        ]
     members = pd.DataFrame(rows, columns=_MEMBER_COLUMNS)
-    return members.drop_duplicates(["experiment", "cell"], ignore_index=True), damaged
+    return members.drop_duplicates(["experiment", "cell"], ignore_index=True)
 
 
 def _labels(experiment: str, cells: list[str], chosen: list[settings.Settings]) -> list[str]:

@@ -15,10 +15,12 @@ from markupsafe import Markup
 
 from optsweep.report.claims import Judgement
 from optsweep.report.collection import TRAINED, Collection
+from optsweep.report.comparison import Comparison, remarks
+from optsweep.report.comparison import readable as readable_scores
 from optsweep.report.drawing import COLOUR_NAMES, COLOURS, ORDERED
 from optsweep.report.optimizers import best_per_optimizer, warnings
 from optsweep.report.outline import Outline, Question
-from optsweep.report.pictures import SavedPicture
+from optsweep.report.pictures import Picture, SavedPicture, svg_of
 from optsweep.report.rules import RULES, VERDICTS
 from optsweep.report.settings import family, phrase_value
 from optsweep.report.tables import readable
@@ -70,6 +72,61 @@ def render_page(
     """The page as HTML text. Whatever came from a configuration is escaped."""
     judgements = [each for section in sections for each in section.judgements]
     best = best_per_optimizer(collection)
+    return (
+        _environment()
+        .get_template("page.html")
+        .render(
+            collection=collection,
+            outline=outline,
+            sections=[_shown(section) for section in sections],
+            searches=searches,
+            markup=Markup,
+            counts=Counter(each.verdict for each in judgements),
+            by_verdict={
+                verdict: [each for each in judgements if each.verdict == verdict]
+                for verdict in VERDICTS
+            },
+            num_claims=len(judgements),
+            best=best,
+            warnings=warnings(collection, best),
+            totals=_totals(collection),
+            problems=_problems(collection),
+            damaged=[(str(each.path), each.reason) for each in collection.damaged],
+            mixed_code=collection.mixed_code,
+            cell_columns=[
+                *_SETTINGS,
+                *_SCORES,
+                "seconds",
+                "seeds",
+                "status",
+                "experiments",
+                "cell",
+            ],
+            word_columns=_WORDS,
+            cells=_cells(collection, searches),
+            rules={name: inspect.getdoc(rule) for name, rule in RULES.items()},
+        )
+    )
+
+
+def render_comparison(comparison: Comparison, picture: Picture | None) -> str:
+    """The page of two cells or sweeps beside each other."""
+    return (
+        _environment()
+        .get_template("comparison.html")
+        .render(
+            comparison=comparison,
+            tables=[
+                (pair.title or "Scores", readable_scores(pair.scores)) for pair in comparison.pairs
+            ],
+            remarks=remarks(comparison),
+            picture=picture,
+            svg=Markup(svg_of(picture)) if picture else "",
+        )
+    )
+
+
+def _environment() -> jinja2.Environment:
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("optsweep.report"),
         autoescape=True,
@@ -77,33 +134,12 @@ def render_page(
         lstrip_blocks=True,
         undefined=jinja2.StrictUndefined,
     )
+    dark = COLOURS | ORDERED
+    colours = [(name, colour, dark[colour]) for colour, name in COLOUR_NAMES.items()]
     environment.filters |= {"number": number, "short": short, "whisker": _whisker}
     environment.globals |= {"interval": interval, "symbols": SYMBOLS, "zip": zip}
-    dark = COLOURS | ORDERED
-    return environment.get_template("page.html").render(
-        collection=collection,
-        outline=outline,
-        sections=[_shown(section) for section in sections],
-        searches=searches,
-        markup=Markup,
-        counts=Counter(each.verdict for each in judgements),
-        by_verdict={
-            verdict: [each for each in judgements if each.verdict == verdict]
-            for verdict in VERDICTS
-        },
-        num_claims=len(judgements),
-        best=best,
-        warnings=warnings(collection, best),
-        totals=_totals(collection),
-        problems=_problems(collection),
-        damaged=[(str(each.path), each.reason) for each in collection.damaged],
-        mixed_code=collection.mixed_code,
-        cell_columns=[*_SETTINGS, *_SCORES, "seconds", "seeds", "status", "experiments", "cell"],
-        word_columns=_WORDS,
-        cells=_cells(collection, searches),
-        rules={name: inspect.getdoc(rule) for name, rule in RULES.items()},
-        colours=[(name, colour, dark[colour]) for colour, name in COLOUR_NAMES.items()],
-    )
+    environment.globals["colours"] = colours
+    return environment
 
 
 def _shown(section: Section) -> dict[str, Any]:

@@ -43,17 +43,26 @@ class SavedPicture:
 
 def save(picture: Picture, folder: Path) -> SavedPicture:
     """Write a picture as SVG and PNG."""
+    text = _svg(picture)
+    write_atomically(folder / f"{picture.name}.png", png(picture))
+    write_atomically(folder / f"{picture.name}.svg", text)
+    return SavedPicture(picture.name, picture.caption, inline(text, picture.name))
+
+
+def svg_of(picture: Picture) -> str:
+    """A picture as a part of a page."""
+    return inline(_svg(picture), picture.name)
+
+
+def _svg(picture: Picture) -> str:
     with style(), mpl.rc_context({"svg.hashsalt": picture.name}):
         if layout := picture.figure.get_layout_engine():
             layout.execute(picture.figure)
             picture.figure.set_layout_engine("none")  # done: it need not be found twice
         buffer = io.StringIO()
         picture.figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
-    write_atomically(folder / f"{picture.name}.png", png(picture))
     text = re.sub(r' (?:d|x|y|points)="[^"]*"', _rounded, buffer.getvalue())
-    text = re.sub(r"\s*\n\s*", "\n", text).replace("xlink:href", "href")
-    write_atomically(folder / f"{picture.name}.svg", text)
-    return SavedPicture(picture.name, picture.caption, inline(text, picture.name))
+    return re.sub(r"\s*\n\s*", "\n", text).replace("xlink:href", "href")
 
 
 def png(picture: Picture) -> bytes:
