@@ -13,6 +13,7 @@ COMMANDS = {
     "reproduce": "optsweep.study.reproduce",
     "compare": "optsweep.commands.compare",
     "best": "optsweep.commands.best",
+    "export": "optsweep.commands.export",
 }
 
 

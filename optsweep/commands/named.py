@@ -124,17 +124,9 @@ def _of_folder(folder: Path) -> Named:
 
 def _of_search(folder: Path) -> dict[str, str]:
     """The cells of a search's complete trials, with what each chose."""
-    from optsweep.report.searches import read_search  # noqa: PLC0415 (Optuna)
+    from optsweep.report.searches import cells_of_search  # noqa: PLC0415 (Optuna)
 
-    search = read_search(folder)
-    cells: dict[str, str] = {}
-    for variant in search.variants:
-        for trial in variant.optuna_study.get_trials(deepcopy=False):
-            cell = trial.user_attrs.get("cell")
-            if cell and trial.state.name == "COMPLETE":
-                chosen = [f"{key}={value}" for key, value in trial.params.items() if "," not in key]
-                chosen += [str(value) for key, value in trial.params.items() if "," in key]
-                cells[cell] = " ".join([variant.name, *chosen]).strip()
+    cells = cells_of_search(folder, complete=True)
     if not cells:
         raise InputError(f"{folder}: no trial of this search is complete")
     return cells

@@ -5,10 +5,11 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+from collections.abc import Mapping
 from typing import Any
 
 from optsweep.config.schema import Config, MLPConfig, ModuleConfig
-from optsweep.config.targets import lasting
+from optsweep.config.targets import lasting, present
 
 MAX_LABEL_LENGTH = 80
 _MAX_DIGITS = 9  # a search proposes values of seventeen; the hash tells these apart
@@ -60,6 +61,26 @@ def deciding_values(config: Config) -> dict[str, Any]:
     for group in ("init", "optimizer", "scheduler"):
         values[group]["_target_"] = lasting(values[group]["_target_"])
     return values
+
+
+def flat_values(config: Config) -> dict[str, Any]:
+    """What decides the result by dotted keys, lists as tuples, and paths as they stand today.
+
+    >>> flat_values(Config())["trainer.batch_size"]
+    256
+    """
+    return _flat(deciding_values(config))
+
+
+def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for key, value in values.items():
+        if isinstance(value, Mapping):
+            found |= _flat(value, f"{prefix}{key}.")
+        else:
+            plain = present(value) if key == "_target_" else value
+            found[f"{prefix}{key}"] = tuple(plain) if isinstance(plain, list) else plain
+    return found
 
 
 def _numbers_alike(value: Any) -> Any:

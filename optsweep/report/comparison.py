@@ -11,8 +11,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from optsweep import runs
-from optsweep.config.identity import deciding_values
-from optsweep.config.targets import present
+from optsweep.config.identity import flat_values
 from optsweep.report.collection import Collection, Setting, longest
 from optsweep.report.curves import with_errors
 from optsweep.report.drawing import band, epochs, legend, log_scale, style, styles, without_start
@@ -122,21 +121,10 @@ def compare(a: Side, b: Side) -> Comparison:
 def _values(side: Side, setting: Setting) -> dict[str, Any]:
     """All that decides the setting's result, by dotted keys, and what it was trained on."""
     directory = side.collection.folder / runs.CELLS_FOLDER / setting.cells[0]
-    values = _flat(deciding_values(runs.read_config(directory)))
+    values = flat_values(runs.read_config(directory))
     cell = side.collection.cells.loc[setting.cells[0]]
     measured = {f"({key})": cell[key] for key in ("device", "engine")}
     return values | measured | {"num_seeds": len(side.collection.seeds_of(setting.cells))}
-
-
-def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    found: dict[str, Any] = {}
-    for key, value in values.items():
-        if isinstance(value, Mapping):
-            found |= _flat(value, f"{prefix}{key}.")
-        else:
-            plain = present(value) if key == "_target_" else value
-            found[f"{prefix}{key}"] = tuple(plain) if isinstance(plain, list) else plain
-    return found
 
 
 def _differing(a: Sequence[Mapping[str, Any]], b: Sequence[Mapping[str, Any]]) -> pd.DataFrame:

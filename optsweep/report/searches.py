@@ -140,6 +140,31 @@ def read_search(folder: Path) -> tuple[Search | None, list[Damage]]:
     return Search(folder.name, folder, variants, finals), damaged
 
 
+def cells_of_search(folder: Path, complete: bool = False) -> dict[str, str]:
+    """The cells of a search's trials with what each chose, and those trained again in the end.
+
+    Args:
+        folder: Of the search.
+        complete: Leave out trials that were stopped or are running, and those trained again.
+
+    Raises:
+        InputError: If its Optuna study cannot be read.
+    """
+    search = read_search(folder)
+    cells: dict[str, str] = {}
+    for variant in search.variants:
+        for trial in variant.optuna_study.get_trials(deepcopy=False):
+            is_complete = trial.state is TrialState.COMPLETE
+            if CELL in trial.user_attrs and (is_complete or not complete):
+                pairs = trial.params.items()
+                told = [str(value) if "," in key else f"{key}={value}" for key, value in pairs]
+                cells[trial.user_attrs[CELL]] = " ".join([variant.name, *told]).strip()
+    if not complete:
+        for final in search.finals:
+            cells.setdefault(final.cell, f"{final.variant} {final.kind}".strip())
+    return cells
+
+
 def _variant(study: optuna.Study, one_of_many: bool) -> Variant:
     rows = []
     trained = planned = 0
