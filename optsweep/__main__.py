@@ -14,6 +14,7 @@ COMMANDS = {
     "compare": "optsweep.commands.compare",
     "best": "optsweep.commands.best",
     "export": "optsweep.commands.export",
+    "lr-range": "optsweep.commands.lr_range",
 }
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -139,10 +140,24 @@ def _of_overrides(text: str, root: Path) -> Named:
         arguments = shlex.split(text)
     except ValueError as error:
         raise InputError(f"{text}: {error}") from error
-    flags = [each for each in arguments if each not in ("-m", "--multirun")]
-    grid = plan_grid(["--multirun", *flags])
+    words = overrides_alone([each for each in arguments if each not in ("-m", "--multirun")])
+    grid = plan_grid(["--multirun", *words])
     cells = {cell.name: cell.overrides for cell in grid.cells}
-    return Named(" ".join(flags), root, cells)
+    return Named(" ".join(words), root, cells)
+
+
+def overrides_alone(arguments: Sequence[str]) -> list[str]:
+    """Overrides, of which no flag but `--config-dir` is a part.
+
+    Raises:
+        InputError: If there is another.
+    """
+    names = ("--config-dir", "-cd")
+    for before, argument in zip(("", *arguments), arguments, strict=False):
+        is_plain = not argument.startswith("-") and ("=" in argument or argument.startswith("~"))
+        if not (is_plain or before in names or argument.partition("=")[0] in names):
+            raise InputError(f"{argument}: expected overrides such as optimizer=adam; see --help")
+    return list(arguments)
 
 
 def _listed(path: Path) -> dict[str, str]:
