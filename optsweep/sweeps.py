@@ -97,3 +97,15 @@ def _list_file(folder: Path, text: str) -> Path:
     cells = sorted({line.partition(",")[0] for line in text.splitlines()})
     digest = hashlib.sha256("\n".join(cells).encode()).hexdigest()[:10]
     return folder / runs.SWEEP_FILES.replace("*", digest)
+
+
+def latest_list(folder: Path) -> dict[str, str]:
+    """The overrides of a sweep's cells, by the cells' names.
+
+    Raises:
+        InputError: If its list is not as it was written.
+    """
+    lists = cell_lists(folder)
+    if folder.name not in lists:
+        raise InputError(f"{folder / runs.SWEEP_FILE} is not as it was written")
+    return {row["cell"]: row["overrides"] for row in read_list(lists[folder.name])}

@@ -130,12 +130,12 @@ def best_of(named: Named) -> Best:
 
 def _best_of_search(named: Named) -> Best:
     from optsweep.commands.named import Named  # noqa: PLC0415
-    from optsweep.report.searches import read_search  # noqa: PLC0415
+    from optsweep.report.searches import whole_search  # noqa: PLC0415
     from optsweep.report.wording import count, number  # noqa: PLC0415
     from optsweep.search.trials import CELL  # noqa: PLC0415
 
     assert named.sweep is not None
-    search = read_search(named.sweep)
+    search = whole_search(named.sweep)
     pairs = [(one, one.best) for one in search.variants if one.best is not None]
     if not pairs:
         raise InputError(f"{named.name}: no trial of this search is complete and has not diverged")

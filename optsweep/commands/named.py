@@ -10,7 +10,7 @@ from pathlib import Path
 from optsweep import runs
 from optsweep.config.checks import InputError, nearest
 from optsweep.report.collection import Collection, Setting, collect_cells
-from optsweep.sweeps import cell_lists, read_list
+from optsweep.sweeps import cell_lists, latest_list, read_list
 
 _SHOWN = 4  # of names that are all meant
 
@@ -89,7 +89,12 @@ def find(text: str, root: Path) -> Named:
         raise InputError(f"{text}: {len(found)} cells have this label; name one of {shown}")
     lists = _lists(root)
     if text in lists:
-        return Named(text, root, _listed(lists[text]), lists[text].parent)
+        return Named(
+            text,
+            root,
+            {row["cell"]: row["overrides"] for row in read_list(lists[text])},
+            lists[text].parent,
+        )
     known = sorted({*labels.values(), *lists})
     hint = nearest(text, known[:_SHOWN] if len(known) > 20 else known) if known else "it is empty"
     close = nearest(text, known) if known else hint
@@ -117,7 +122,7 @@ def _of_folder(folder: Path) -> Named:
     if (folder / runs.STUDY_FILE).is_file():
         return Named(folder.name, root, _of_search(folder), folder)
     if (folder / runs.SWEEP_FILE).is_file():
-        return Named(folder.name, root, _listed(folder / runs.SWEEP_FILE), folder)
+        return Named(folder.name, root, latest_list(folder), folder)
     raise InputError(
         f"{folder}: neither a cell (no {runs.CONFIG_FILE}) nor a sweep (no {runs.SWEEP_FILE})"
     )
@@ -158,10 +163,6 @@ def overrides_alone(arguments: Sequence[str]) -> list[str]:
         if not (is_plain or before in names or argument.partition("=")[0] in names):
             raise InputError(f"{argument}: expected overrides such as optimizer=adam; see --help")
     return list(arguments)
-
-
-def _listed(path: Path) -> dict[str, str]:
-    return {row["cell"]: row["overrides"] for row in read_list(path)}
 
 
 def _lists(root: Path) -> dict[str, Path]:

@@ -140,6 +140,19 @@ def read_search(folder: Path) -> tuple[Search | None, list[Damage]]:
     return Search(folder.name, folder, variants, finals), damaged
 
 
+def whole_search(folder: Path) -> Search:
+    """A search whose Optuna study can be used.
+
+    Raises:
+        InputError: If it cannot.
+    """
+    search, damaged = read_search(folder)
+    if search is None:
+        reason = str(damaged[0]) if damaged else f"{folder}: nobody has begun this search"
+        raise InputError(reason)
+    return search
+
+
 def cells_of_search(folder: Path, complete: bool = False) -> dict[str, str]:
     """The cells of a search's trials with what each chose, and those trained again in the end.
 
@@ -150,7 +163,7 @@ def cells_of_search(folder: Path, complete: bool = False) -> dict[str, str]:
     Raises:
         InputError: If its Optuna study cannot be read.
     """
-    search = read_search(folder)
+    search = whole_search(folder)
     cells: dict[str, str] = {}
     for variant in search.variants:
         for trial in variant.optuna_study.get_trials(deepcopy=False):

@@ -15,6 +15,7 @@ import filelock
 
 from optsweep import runs
 from optsweep.config.checks import InputError
+from optsweep.sweeps import latest_list
 from optsweep.trackers.records import Record, Sweep, read_sweep
 
 # Tracker -> its module's class; each is an extra of the same name.
@@ -159,8 +160,6 @@ def sweeps_below(root: Path) -> list[Sweep]:
 
 def sweeps_of(folder: Path) -> list[Sweep]:
     """The sweep of a folder: its latest list of cells, or a search's trials; none if it is none."""
-    from optsweep.report.collection import read_list  # noqa: PLC0415
-
     if (folder / runs.STUDY_FILE).is_file():
         from optsweep.report.searches import cells_of_search  # noqa: PLC0415 (Optuna)
 
@@ -169,6 +168,5 @@ def sweeps_of(folder: Path) -> list[Sweep]:
         ended = summary.is_file() and summary.stat().st_mtime >= study.stat().st_mtime
         return [Sweep(folder.name, folder.parent, cells_of_search(folder), folder, not ended)]
     if (folder / runs.SWEEP_FILE).is_file():
-        cells = read_list(folder / runs.SWEEP_FILE)
-        return [Sweep(folder.name, folder.parent, cells, folder)]
+        return [Sweep(folder.name, folder.parent, latest_list(folder), folder)]
     return []
