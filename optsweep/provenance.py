@@ -50,6 +50,29 @@ def made_by(config: Config) -> dict[str, Any]:
     }
 
 
+def continued(made: Mapping[str, Any], before: Mapping[str, Any] | None) -> dict[str, Any]:
+    """What a result says that one code has begun and another ended, which is by neither of them.
+
+    Args:
+        made: What `made_by` says now.
+        before: What it said then; None if that is not known.
+
+    >>> code = {"sources": {"optsweep": "1f2e"}, "versions": {"torch": "2.9.0"}}
+    >>> continued(code, code | {"sources": {"optsweep": "3a4b"}})["sources"]
+    {'optsweep': '3a4b then 1f2e'}
+    """
+
+    def both(part: str, name: str, now: str) -> str:
+        then = before[part].get(name, now) if before is not None else _UNKNOWN
+        return now if then == now else f"{then} then {now}"
+
+    parts = {
+        part: {name: both(part, name, now) for name, now in made[part].items()}
+        for part in ("sources", "versions")
+    }
+    return {**made, **parts}
+
+
 def sources(config: Config) -> dict[str, str]:
     """The fingerprints of the code that decides a cell's result, the user's own included."""
     return {"optsweep": _own_fingerprint()} | {

@@ -11,6 +11,7 @@ import argparse
 import csv
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -48,7 +49,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _config_of(directory: Path) -> Config:
-    """The configuration that a folder's cell was trained with.
+    """The configuration that a folder's cell was trained with, on as many threads.
 
     Raises:
         InputError: If there is none, or it is not that of the cell.
@@ -64,7 +65,8 @@ def _config_of(directory: Path) -> Config:
     hashes = [*([named[1]] if named else []), *([result["config_hash"]] if result else [])]
     if any(known != config_hash(config) for known in hashes):
         raise InputError(f"{directory / runs.CONFIG_FILE} is that of another cell")
-    return config
+    threads = config.trainer.num_threads or (result or {}).get("num_threads")
+    return replace(config, trainer=replace(config.trainer, num_threads=threads))
 
 
 def _with_settings(config: Config, settings: Sequence[str]) -> Config:

@@ -18,7 +18,6 @@ from optsweep.data.tensors import Dataset, load_dataset
 from optsweep.engine import Scores
 from optsweep.engine.choice import ENGINES
 from optsweep.models import build_stack
-from optsweep.provenance import made_by
 from optsweep.runs import mean_accuracy
 from optsweep.training.checkpoints import Checkpoints
 from optsweep.training.loop import Epoch, Training, train
@@ -91,7 +90,7 @@ def train_cell(
             start,
         )
         checkpoints.end()
-        result = _result(plan, training, engine.name)
+        result = _result(plan, training, engine.name, checkpoints.made_by)
     return Record(_history(config, training), result, recorder.rows)
 
 
@@ -138,7 +137,7 @@ def _split_scores(epoch: Epoch, index: int) -> dict[str, float | None]:
     return scores
 
 
-def _result(plan: Plan, training: Training, engine: str) -> dict[str, Any]:
+def _result(plan: Plan, training: Training, engine: str, made_by: dict[str, Any]) -> dict[str, Any]:
     config = plan.config
     per_seed = [_seed_result(training, index, seed) for index, seed in enumerate(config.seeds)]
     completed = any(seed["status"] == "completed" for seed in per_seed)
@@ -155,7 +154,7 @@ def _result(plan: Plan, training: Training, engine: str) -> dict[str, Any]:
         "engine": engine,
         "num_threads": torch.get_num_threads(),
         "warnings": list(plan.warnings),
-        **made_by(config),
+        **made_by,
         "per_seed": per_seed,
     }
 

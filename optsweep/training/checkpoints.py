@@ -29,6 +29,7 @@ from optsweep.engine import Engine, Scores, Work
 from optsweep.models import Stack, build_stack
 from optsweep.models.seeding import Initializer
 from optsweep.optim.states import is_restorable
+from optsweep.provenance import continued, made_by
 from optsweep.training.loop import Epoch, Start
 from optsweep.training.recording import Recorder
 
@@ -96,7 +97,11 @@ def read(path: Path) -> tuple[Snapshot, dict[str, Any]]:
 
 
 class Checkpoints:
-    """The files that a cell writes as it trains; without a directory it writes none."""
+    """The files that a cell writes as it trains; without a directory it writes none.
+
+    Attributes:
+        made_by: See `provenance.made_by`; of a cell that goes on, by whom it was begun too.
+    """
 
     def __init__(
         self,
@@ -121,6 +126,7 @@ class Checkpoints:
         self._plan = plan
         self._config = plan.config
         self._cell = config_hash(plan.config)
+        self.made_by = made_by(plan.config)
         self._optimizer = _name_of(plan.work.optimizer.target)
         self._stack = stack
         self._engine = engine
@@ -182,7 +188,11 @@ class Checkpoints:
     def _write_checkpoint(self, path: Path, epoch: Epoch) -> None:
         """Write what a killed cell goes on from; training does not depend on it."""
         started = time.perf_counter()
-        progress = {"epochs": _packed(self._epochs), "recorded": self._recorder.rows}
+        progress = {
+            "epochs": _packed(self._epochs),
+            "recorded": self._recorder.rows,
+            "made_by": self.made_by,
+        }
         try:
             write(path, self._snapshot(epoch), progress)
         except OSError as error:
@@ -234,6 +244,7 @@ class Checkpoints:
         self._recorder.resume(progress["recorded"])
         self._epochs = _unpacked(progress["epochs"])
         self._age = snapshot.age - snapshot.epoch
+        self.made_by = continued(self.made_by, progress.get("made_by"))
         self._tell(f"continues after epoch {epoch}")
         return Start(self._epochs, self._age)
 

@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -240,6 +241,37 @@ def test_the_script_ends_in_one_line_when_it_is_interrupted(tree, tmp_path):
         "optsweep: interrupted; the same command continues\n",
     )
     assert not (tmp_path / "out" / "index.html").exists()
+
+
+def test_mixed_versions_are_told_once_with_their_cells(tmp_path):
+    made = {"sources": {"optsweep": "1f2e"}, "versions": {"torch": "2.9.0", "numpy": "2.3"}}
+    versions = [
+        *({}, {}, {}),  # as the first version wrote results, which do not say
+        *(made, made | {"versions": made["versions"] | {"torch": "2.8.0"}}),
+    ]
+    cells = {}
+    for seed, result in enumerate(versions):
+        cell = write_cell(
+            tmp_path, config_of(seed=seed), {seed: curve((2, 0.1), (1, 0.5))}, **result
+        )
+        cells[cell] = f"seed={seed}"
+    write_experiment(tmp_path, "r1_init", dict(list(cells.items())[:3]))
+    shutil.copytree(tmp_path, tmp_path / "old")
+    for name in list(cells)[3:]:
+        shutil.rmtree(tmp_path / "old" / "cells" / name)
+    assert write_report(tmp_path / "old", tmp_path / "old_report", outline()).mixed_code == {}
+    mixed = write_report(tmp_path, tmp_path / "report", outline()).mixed_code
+    *_, three, four = cells
+    assert mixed == {
+        "other sources of optsweep (1f2e)": [three],
+        "other sources of optsweep (1f2e), torch 2.8.0": [four],
+    }
+    done = run_script(tmp_path)
+    assert done.returncode == 0
+    warnings = done.stderr.splitlines()
+    assert [each.count(cell) for each, cell in zip(warnings, (three, four), strict=True)] == [1, 1]
+    assert all(each.startswith("optsweep: warning: versions are mixed; ") for each in warnings)
+    assert (tmp_path / "report" / "index.html").read_text().count("by other sources") == 2
 
 
 @pytest.mark.parametrize("case", ["nowhere", "empty", "foreign", "file"])

@@ -13,7 +13,7 @@ from torch import nn
 from torch.nn import functional
 
 import optsweep
-from optsweep import runs
+from optsweep import provenance, runs
 from optsweep.config.checks import InputError
 from optsweep.config.identity import cell_name, config_hash
 from optsweep.config.targets import allow_targets
@@ -738,3 +738,18 @@ def test_what_is_kept_is_no_part_of_a_cell(cell):
     }
     assert len(names) == 1
     assert cell("trainer.keep_weights=[2,1,2]").trainer.keep_weights == (1, 2)
+
+
+def test_a_cell_that_other_code_has_begun_is_by_neither(cell, tmp_path, monkeypatch):
+    config = often(cell(TORCH))
+    monkeypatch.setattr(provenance, "_own_fingerprint", lambda: "0123456789")
+    with pytest.raises(Killed):
+        train(config, tmp_path, kill_in=3)
+    monkeypatch.undo()
+    told = []
+    result = train(config, tmp_path, tell=told.append).result
+    assert told == ["continues after epoch 2"]
+    now = provenance.sources(config)["optsweep"]
+    assert result["sources"]["optsweep"] == f"0123456789 then {now}"
+    assert provenance.by_other_code(result, config).startswith("other sources of optsweep (0123")
+    assert result["versions"] == provenance.made_by(config)["versions"]
