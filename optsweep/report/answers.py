@@ -9,13 +9,13 @@ import pandas as pd
 
 from optsweep.report.claims import Judgement
 from optsweep.report.collection import TRAINED, Collection, Setting, is_search
+from optsweep.report.findings import tally
 from optsweep.report.gradients import SIGNAL, gradient_size, remaining_gradient
 from optsweep.report.grids import at_edge, best_of, chosen_by, interaction
 from optsweep.report.measures import score
 from optsweep.report.optimizers import by_optimizer
 from optsweep.report.outline import Question
-from optsweep.report.rules import tally
-from optsweep.report.statistics import bootstrap_interval
+from optsweep.report.statistics import mean_interval
 from optsweep.report.timing import fit_step_time, step_times
 from optsweep.report.wording import count, interval, listing, number, short
 
@@ -208,9 +208,10 @@ def _coupling(collection: Collection, question: Question, experiments: Sequence[
     told = []
     for name in collection.searches(experiments):
         shares = interaction(collection, collection.trained([name]), ("lr", "weight_decay"))
-        found = bootstrap_interval(shares)
+        found = mean_interval(shares)
         if found.n:
-            told.append(f"{number(found.mean, 3)} ({interval(found.low, found.high, 3)}) in {name}")
+            ends = interval(found.low, found.high, 3)
+            told.append(f"{number(found.estimate, 3)} ({ends}) in {name}")
     if not told:
         return []
     return [f"Of the map's variation, {listing(told)} is interaction of learning rate and decay."]

@@ -5,20 +5,23 @@ Nothing here is a verdict: `rules` decides by the numbers alone.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from optsweep.config.checks import InputError
-from optsweep.report import grids, settings, timing
+from optsweep.report import grids, multiplicity, settings, timing
 from optsweep.report.collection import DIVERGED, Collection, Setting
-from optsweep.report.measures import describe, measure
+from optsweep.report.findings import MIN_VALUES, UNDECIDED, Finding, Sample
+from optsweep.report.measures import collapsed, describe, has_two_modes, sample_of
 from optsweep.report.outline import Claim
-from optsweep.report.rules import MIN_VALUES, MISSING, RULES, Finding, Samples
-from optsweep.report.statistics import Interval
-from optsweep.report.wording import count, short
+from optsweep.report.rules import RULES
+from optsweep.report.statistics import Interval, share
+from optsweep.report.wording import count, interval, number, short
 
 # Measures of several settings at once, such as a fit over all batch sizes.
 _OF_MANY: dict[str, Callable[..., pd.Series]] = {
@@ -32,26 +35,75 @@ _NOTHING = Interval(float("nan"), float("nan"), float("nan"), 0)
 
 @dataclass(frozen=True)
 class Judgement:
-    """A claim with its verdict, the comparison that decided it, and the evidence in words."""
+    """A claim with its verdict, the comparison that decided it, and the evidence in words.
+
+    Attributes:
+        claim: What is claimed.
+        finding: The comparison that decided.
+        evidence: In words.
+        verdict: One of `findings.VERDICTS`, together with the question's other claims.
+        cells: Names of the cells that were compared.
+    """
 
     claim: Claim
     finding: Finding
     evidence: str
-
-    @property
-    def verdict(self) -> str:
-        """One of `rules.VERDICTS`."""
-        return self.finding.verdict
+    verdict: str
+    cells: tuple[str, ...] = ()
 
 
-def judge(claim: Claim, collection: Collection) -> Judgement:
-    """Decide one claim; one whose cells are not all trained is missing, and says which."""
+@dataclass(frozen=True)
+class _Comparison:
+    """A claim's finding, and what it was found of."""
+
+    claim: Claim
+    finding: Finding
+    samples: Sequence[Sample] = ()
+    settings: Sequence[Setting] = ()
+    problem: str = ""
+
+
+def judge(claims: Sequence[Claim], collection: Collection) -> list[Judgement]:
+    """Decide claims, those of a question together; one that cannot be tested says why."""
+    compared = [_compare(claim, collection) for claim in claims]
+    verdict_of: dict[str, str] = {}
+    for question in dict.fromkeys(claim.question for claim in claims):
+        own = [each for each in compared if each.claim.question == question]
+        found = multiplicity.verdicts([each.finding for each in own])
+        verdict_of |= {each.claim.id: verdict for each, verdict in zip(own, found, strict=True)}
+    return [_judgement(each, verdict_of[each.claim.id], collection) for each in compared]
+
+
+def _compare(claim: Claim, collection: Collection) -> _Comparison:
+    if claim.not_tested:
+        return _Comparison(claim, Finding({}, _NOTHING, ""), problem=claim.not_tested)
     try:
         samples, compared = _samples(claim, collection)
     except InputError as error:
-        return Judgement(claim, Finding(MISSING, _NOTHING, ""), str(error))
-    finding = RULES[claim.kind](samples, claim.options)
-    return Judgement(claim, finding, _evidence(claim, collection, samples, compared, finding))
+        return _Comparison(claim, Finding({}, _NOTHING, ""), problem=str(error))
+    if claim.is_ratio:
+        finding = _decide_ratios(claim, samples)
+    else:
+        finding = RULES[claim.kind](samples, claim.options)
+    return _Comparison(claim, finding, samples, compared)
+
+
+def _decide_ratios(claim: Claim, samples: Sequence[Sample]) -> Finding:
+    """The rule's finding of logarithms, told as ratios: a margin of 0.1 is a tenth of the whole."""
+    with np.errstate(divide="ignore"):  # no seconds at all: a target that is reached untrained
+        logarithms = [one._replace(values=np.log(one.values)) for one in samples]
+    options = replace(claim.options, margin=math.log1p(claim.options.margin))
+    found = RULES[claim.kind](logarithms, options)
+    estimate, low, high = (math.exp(end) for end in found.effect[:3])
+    effect = Interval(estimate, low, high, found.effect.n)
+    of = found.of.replace(" − ", " : ")
+    return replace(found, effect=effect, of=of, reference=1.0, signed=False)
+
+
+def _judgement(each: _Comparison, verdict: str, collection: Collection) -> Judgement:
+    evidence = each.problem or _evidence(each, verdict, collection)
+    cells = dict.fromkeys(cell for setting in each.settings for cell in setting.cells)
+    return Judgement(each.claim, each.finding, evidence, verdict, tuple(cells))
 
 
 def claims_table(judgements: Sequence[Judgement]) -> pd.DataFrame:
@@ -63,6 +115,8 @@ def claims_table(judgements: Sequence[Judgement]) -> pd.DataFrame:
             "claim": each.claim.claim,
             "reported": each.claim.reported,
             **dict(zip(("effect", "low", "high", "n"), each.finding.effect, strict=True)),
+            "margin": each.claim.options.margin,
+            "p": each.finding.least_p if each.finding.p else float("nan"),
             "verdict": each.verdict,
             "evidence": each.evidence,
         }
@@ -71,13 +125,13 @@ def claims_table(judgements: Sequence[Judgement]) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def _samples(claim: Claim, collection: Collection) -> tuple[Samples, list[Setting]]:
-    """The values that are compared by the names of their settings, and these settings.
+def _samples(claim: Claim, collection: Collection) -> tuple[list[Sample], list[Setting]]:
+    """The values that are compared, and their settings.
 
     Raises:
         InputError: If a setting is not there or not trained.
     """
-    samples: Samples = {}
+    samples: list[Sample] = []
     compared: list[Setting] = []
     name = claim.measure["name"]
     for cell in claim.cells:
@@ -87,17 +141,21 @@ def _samples(claim: Claim, collection: Collection) -> tuple[Samples, list[Settin
         compared += found
         if name in _OF_MANY:
             options = {key: value for key, value in claim.measure.items() if key != "name"}
-            samples[_name(claim, cell)] = _OF_MANY[name](collection, found, **options)
+            samples.append(Sample(_name(claim, cell), _OF_MANY[name](collection, found, **options)))
         elif len(found) != 1:
             raise InputError(f"{_name(claim, cell)}: {len(found)} settings of the experiment fit")
         else:
-            samples[_name(claim, cell)] = measure(collection, found[0].cells, claim.measure)
+            samples.append(_sample(claim, collection, _name(claim, cell), found[0]))
     if claim.others is not None:
         for one in _find(claim, collection, claim.others):
             if one not in compared:
                 compared.append(one)
-                samples[one.label] = measure(collection, one.cells, claim.measure)
+                samples.append(_sample(claim, collection, one.label, one))
     return samples, compared
+
+
+def _sample(claim: Claim, collection: Collection, name: str, setting: Setting) -> Sample:
+    return sample_of(collection, setting.cells, claim.measure, name)
 
 
 def _find(claim: Claim, collection: Collection, cell: Mapping[str, Any]) -> list[Setting]:
@@ -124,45 +182,74 @@ def _name(claim: Claim, cell: Mapping[str, Any]) -> str:
     return named if experiment == claim.question else f"{named} ({experiment})"
 
 
-def _evidence(
-    claim: Claim,
-    collection: Collection,
-    samples: Samples,
-    compared: Sequence[Setting],
-    finding: Finding,
-) -> str:
-    means = [f"{name} = {short(values.mean(), digits=4)}" for name, values in samples.items()]
+def _evidence(each: _Comparison, verdict: str, collection: Collection) -> str:
+    claim = each.claim
+    means = [f"{sample.name} = {_told(sample)}" for sample in each.samples]
     measured = describe(claim.measure)
     (place, *more) = sorted({claim.experiment(cell) for cell in claim.cells})
     place = "" if more or place == claim.question else f" in {place}"
     told = f"{measured[0].upper()}{measured[1:]}{place}: {'; '.join(means)}."
-    sentences = [told, _decision(finding, samples)]
+    sentences = [told, _decision(each, verdict)]
     chosen = [
-        one.label for one, cell in zip(compared, claim.cells, strict=False) if cell.get("best")
+        one.label for one, cell in zip(each.settings, claim.cells, strict=False) if cell.get("best")
     ]
     if chosen:
         sentences.append("Chosen on validation examples: " + "; ".join(chosen) + ".")
-    diverged = [
-        f"{one.label} {int((seeds['status'] != 'completed').sum())} of {len(seeds)}"
-        for one in compared
-        if one.status in DIVERGED
-        for seeds in [collection.seeds_of(one.cells)]
-    ]
-    if diverged:
-        sentences.append("Diverged seeds: " + "; ".join(diverged) + ".")
-    left_out = sum(int(values.isna().sum()) for values in samples.values())
+    for title, told_of in (("Collapsed seeds", _collapsed), ("Diverged seeds", _diverged)):
+        found = [text for one in each.settings if (text := told_of(collection, one))]
+        if found:
+            sentences.append(f"{title}: " + "; ".join(dict.fromkeys(found)) + ".")
+    left_out = sum(int(sample.values.isna().sum()) for sample in each.samples)
     if left_out:
         sentences.append(f"{count(left_out, 'value')} not known and left out.")
     return " ".join(sentences)
 
 
-def _decision(finding: Finding, samples: Samples) -> str:
-    unit = "epoch" if "epoch" in next(iter(samples.values())).index.names else "seed"
-    mean, low, high, n = finding.effect
+def _told(sample: Sample) -> str:
+    """Where a sample lies: its mean, or its median if that would be a mean of two kinds."""
+    values = sample.values
+    return short(values.median() if sample.two_modes else values.mean(), digits=4)
+
+
+def _collapsed(collection: Collection, setting: Setting) -> str:
+    """How many seeds have collapsed, and the mean of the others; empty if all are alike."""
+    which = collapsed(collection, setting.cells)
+    if not has_two_modes(which):
+        return ""
+    found = share(which)
+    others = collection.seeds_of(setting.cells)["test_accuracy"][~which]
+    return (
+        f"{setting.label} {int(which.sum())} of {found.n} (share {interval(*found[1:3], 2)}), the "
+        f"others reach {number(others.mean(), 3)}"
+    )
+
+
+def _diverged(collection: Collection, setting: Setting) -> str:
+    if setting.status not in DIVERGED:
+        return ""
+    seeds = collection.seeds_of(setting.cells)
+    return f"{setting.label} {int((seeds['status'] != 'completed').sum())} of {len(seeds)}"
+
+
+def _decision(each: _Comparison, verdict: str) -> str:
+    finding, margin = each.finding, each.claim.options.margin
+    unit = "run" if each.claim.is_timed else "seed"
+    estimate, low, high, n = finding.effect
     if not n:
         return "Nothing to compare."
     sign = "+" if finding.signed else ""
-    span = f", interval {short(low, sign)} … {short(high, sign)}" if n > 1 else ""
+    kind = "prediction interval" if finding.of_one_run else "interval"
+    span = f", {kind} {short(low, sign)} … {short(high, sign)}" if n > 1 else ""
     held = "" if finding.signed else f", against {short(finding.reference, digits=4)}"
-    few = f"; fewer than {MIN_VALUES} decide nothing" if n < MIN_VALUES else ""
-    return f"Decided by {finding.of}: {short(mean, sign)}{held}{span}, n = {count(n, unit)}{few}."
+    middle = "median " if finding.by_median else ""
+    p = ", p < 0.0001" if finding.least_p < 1e-4 else f", p = {short(finding.least_p, digits=2)}"
+    told = f"Decided by {finding.of}: {middle}{short(estimate, sign)}{held}{span}{p}"
+    told += f", n = {count(n, unit)}"
+    if n < MIN_VALUES:
+        return f"{told}; fewer than {MIN_VALUES} decide nothing."
+    if verdict == UNDECIDED and finding.least_p <= multiplicity.LEVEL:
+        told += "; too little for so many claims and looks"
+    elif verdict == UNDECIDED and finding.signed and low * high > 0 and margin:
+        side = "above" if low > 0 else "below"
+        told += f"; {side} 0, but it may be by less than the margin of {margin:g}"
+    return f"{told}."

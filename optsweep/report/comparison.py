@@ -15,11 +15,12 @@ from optsweep.config.identity import flat_values
 from optsweep.report.collection import Collection, Setting, longest
 from optsweep.report.curves import with_errors
 from optsweep.report.drawing import band, epochs, legend, log_scale, style, styles, without_start
-from optsweep.report.measures import measure
+from optsweep.report.findings import MIN_VALUES
+from optsweep.report.measures import sample_of
+from optsweep.report.multiplicity import LEVEL
 from optsweep.report.pictures import Picture
-from optsweep.report.rules import MIN_VALUES, RULES, Options
+from optsweep.report.rules import RULES, Options
 from optsweep.report.settings import phrase_value, varying
-from optsweep.report.statistics import bootstrap_interval
 from optsweep.report.wording import count, interval, number
 
 # Every score of a seed, and what a reader calls it.
@@ -156,14 +157,15 @@ def _scores(a: Side, b: Side, left: Setting, right: Setting) -> pd.DataFrame:
     rows = []
     held_out = left.facets["val_size"] and right.facets["val_size"]
     for name in (each for each in SCORES if held_out or not each.startswith("val_")):
-        samples = {
-            "A": measure(a.collection, left.cells, {"name": name}),
-            "B": measure(b.collection, right.cells, {"name": name}),
-        }
+        samples = [
+            sample_of(side.collection, setting.cells, {"name": name}, title)
+            for title, side, setting in (("A", a, left), ("B", b, right))
+        ]
         rule = RULES["less" if name.endswith(_LOWER) else "greater"]
         found = rule(samples, Options())
-        means = (bootstrap_interval(values).mean for values in samples.values())
-        rows.append((name, *means, *found.effect[:3], found.effect.n, found.verdict))
+        estimates = (each.located.interval().estimate for each in samples)
+        told = (*found.effect[:3], found.effect.n, found.verdict(LEVEL))
+        rows.append((name, *estimates, *told))
     columns = ["score", "a", "b", "difference", "low", "high", "seeds", "verdict"]
     return pd.DataFrame(rows, columns=columns)
 
@@ -190,7 +192,8 @@ def remarks(comparison: Comparison) -> list[str]:
     """What a reader has to know of the numbers."""
     told = [
         "Differences are of the same seeds, with 95 % intervals; a diverged seed has accuracy 0 "
-        "and an infinite loss. While training: averages over the last epoch's batches."
+        "and an infinite loss. Where some seeds collapsed, medians take the place of means. While "
+        "training: averages over the last epoch's batches."
     ]
     seeds = [int(pair.scores["seeds"].min()) for pair in comparison.pairs if len(pair.scores)]
     if seeds and min(seeds) == 0:

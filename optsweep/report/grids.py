@@ -29,17 +29,20 @@ from optsweep.report.drawing import (
     spread,
     styles,
 )
-from optsweep.report.measures import score
+from optsweep.report.measures import difference, located, score
 from optsweep.report.outline import Question
 from optsweep.report.pictures import Picture
 from optsweep.report.settings import family, phrase_value, varying
-from optsweep.report.statistics import Interval, bootstrap_interval, paired_differences
+from optsweep.report.statistics import Interval, paired_differences
 
 # What may span an axis: first the learning rate, which lies along x.
 NUMERIC_KEYS = ("lr", "batch_size", "weight_decay", "momentum")
 _MIN_VALUES = 3
 _TOLD = ("family", "scheduler", "init", *NUMERIC_KEYS, "depth", "layernorm_position")
-_DOTS_TOLD = "Dots are seeds, the diamond is their mean, the bar its 95 % bootstrap interval."
+_DOTS_TOLD = (
+    "Dots are seeds, the diamond is their mean (the median where some seeds collapsed), the bar "
+    "its 95 % interval."
+)
 Row = tuple[str, pd.Series, Interval]  # of a panel of dots: a setting, its values, their mean
 Groups = dict[str, list[Setting]]  # what a panel or a line is called -> its settings
 
@@ -153,10 +156,11 @@ def best_settings(
         best = best_of(collection, settings)
         assert best is not None
         values = score(collection, best.cells, "test_accuracy")
+        found = located(collection, best.cells, "test_accuracy").interval()
         at = ", ".join(f"{_words(key)} {phrase_value(best.value(key))}" for key in keys)
         edge = " (edge of the grid)" if at_edge(best, settings) else ""
-        rows.append((f"{name}\n{at}{edge}", values, bootstrap_interval(values)))
-    rows.sort(key=lambda row: row[2].mean)
+        rows.append((f"{name}\n{at}{edge}", values, found))
+    rows.sort(key=lambda row: row[2].estimate)
     figure = Figure(figsize=(10, 0.55 * len(rows) + 1.1), layout="constrained")
     panel = figure.subplots()
     _dots(panel, rows)
@@ -177,7 +181,8 @@ def gains(collection: Collection, question: Question, experiments: Sequence[str]
         if baseline is not None:
             pair = (score(collection, each.cells, "test_accuracy") for each in (one, baseline))
             values = paired_differences(*pair)
-            row = (one.label, values, bootstrap_interval(values))
+            found = difference(collection, one.cells, baseline.cells, "test_accuracy")
+            row = (one.label, values, found.interval())
             rows.setdefault(baseline.label, []).append(row)
     if not rows:
         return None
@@ -201,7 +206,7 @@ def _dots(panel: Axes, rows: Sequence[Row]) -> None:
     for place, (_, values, interval) in enumerate(rows):
         panel.plot(values, [place] * len(values), "o", color=colour, alpha=0.35, ms=4.5)
         panel.plot([interval.low, interval.high], [place] * 2, color=INK, lw=2)
-        panel.plot([interval.mean], [place], "D", color=INK, ms=5.5)
+        panel.plot([interval.estimate], [place], "D", color=INK, ms=5.5)
     panel.set_yticks(range(len(rows)), [name for name, *_ in rows])
     panel.set(ylim=(-0.6, len(rows) - 0.4))
     panel.grid(visible=False, axis="y")

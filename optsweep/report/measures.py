@@ -1,4 +1,4 @@
-"""What can be measured on a cell: one number per seed (or per epoch, for times).
+"""What can be measured on a cell: one number per seed (or per run, for times).
 
 A diverged seed is never dropped. Its accuracy counts as 0, as in a search's objective, its loss
 and its times to a target as infinite; what it has none of, such as a generalisation gap, is NaN,
@@ -16,7 +16,8 @@ import pandas as pd
 from optsweep import runs
 from optsweep.report import gradients
 from optsweep.report.collection import Collection
-from optsweep.report.statistics import time_to_target
+from optsweep.report.findings import Sample
+from optsweep.report.statistics import Location, paired_differences, time_to_target
 
 
 def measure(collection: Collection, cells: Sequence[str], of: Mapping[str, Any]) -> pd.Series:
@@ -29,7 +30,7 @@ def measure(collection: Collection, cells: Sequence[str], of: Mapping[str, Any])
 
     Returns:
         A float per seed; for `seconds_per_epoch` and `seconds_per_step`, which all seeds of a
-        stack share, per cell and epoch.
+        stack share, per cell.
 
     Raises:
         ValueError: If there is no such measure.
@@ -41,6 +42,42 @@ def measure(collection: Collection, cells: Sequence[str], of: Mapping[str, Any])
     if name in collection.seeds.columns:
         return score(collection, cells, name, **options)
     raise ValueError(f"there is no measure {name}")
+
+
+# A seed whose final test accuracy is not above it has collapsed: half of the images, where guesses
+# among ten classes get a tenth and every network that trains at all gets seven tenths.
+LEARNED = 0.5
+
+
+def collapsed(collection: Collection, cells: Sequence[str]) -> pd.Series:
+    """Which seeds of a setting diverged or did not learn."""
+    return score(collection, cells, "test_accuracy") <= LEARNED
+
+
+def has_two_modes(which: pd.Series) -> bool:
+    """Whether some seeds have collapsed and others have not, so that one mean tells of neither."""
+    return bool(which.any() and not which.all())
+
+
+def sample_of(
+    collection: Collection, cells: Sequence[str], of: Mapping[str, Any], name: str
+) -> Sample:
+    """What a setting has of a measure, and whether some of its seeds have collapsed."""
+    return Sample(name, measure(collection, cells, of), has_two_modes(collapsed(collection, cells)))
+
+
+def located(collection: Collection, cells: Sequence[str], name: str) -> Location:
+    """Where a setting's values of a score lie."""
+    return Location.of(score(collection, cells, name), has_two_modes(collapsed(collection, cells)))
+
+
+def difference(
+    collection: Collection, cells: Sequence[str], baseline: Sequence[str], name: str
+) -> Location:
+    """Where the differences of a score between two settings lie, seed by seed."""
+    two_modes = any(has_two_modes(collapsed(collection, each)) for each in (cells, baseline))
+    pair = (score(collection, each, name) for each in (cells, baseline))
+    return Location.of(paired_differences(*pair), two_modes)
 
 
 def describe(of: Mapping[str, Any]) -> str:
@@ -98,7 +135,7 @@ def improvement(
 def wobble(collection: Collection, cells: Sequence[str], of: str = "test_accuracy") -> pd.Series:
     """All that a score lost from one epoch to the next, after the first: 0 for a steady curve.
 
-    Not known for a seed that diverged.
+    Not known for a seed that has collapsed: one that never learns is steady.
     """
     curves = (
         collection.history_of(cells)
@@ -106,7 +143,8 @@ def wobble(collection: Collection, cells: Sequence[str], of: str = "test_accurac
         .pivot(index="epoch", columns="seed", values=of)
     )
     steps = curves.diff().iloc[1:] if not of.endswith("loss") else -curves.diff().iloc[1:]
-    return -steps.clip(upper=0).sum(skipna=False)
+    lost = -steps.clip(upper=0).sum(skipna=False)
+    return lost.where(~collapsed(collection, cells))
 
 
 def best(collection: Collection, cells: Sequence[str], of: str = "test_accuracy") -> pd.Series:
@@ -119,10 +157,20 @@ def running_gap(collection: Collection, cells: Sequence[str]) -> pd.Series:
     """Train accuracy averaged over the last epoch's batches, less test accuracy.
 
     As the report has it; the final weights' own accuracy is usually higher, so this is less
-    than the generalisation gap. Not known for a seed that diverged.
+    than the generalisation gap. Not known for a seed that has collapsed.
     """
     seeds = collection.seeds_of(cells)
-    return seeds["train_accuracy"] - seeds["test_accuracy"]
+    gap = seeds["train_accuracy"] - seeds["test_accuracy"]
+    return gap.where(~collapsed(collection, cells))
+
+
+def generalisation_gap(collection: Collection, cells: Sequence[str]) -> pd.Series:
+    """Accuracy of the final weights on the training split, less that on the test split.
+
+    Not known for a seed that has collapsed: one that never learns overfits nothing.
+    """
+    gap = collection.seeds_of(cells)["generalisation_gap"]
+    return gap.where(~collapsed(collection, cells))
 
 
 def epochs_to(collection: Collection, cells: Sequence[str], **target: float) -> pd.Series:
@@ -136,20 +184,21 @@ def seconds_to(collection: Collection, cells: Sequence[str], **target: float) ->
 
 
 def seconds_per_epoch(collection: Collection, cells: Sequence[str]) -> pd.Series:
-    """Seconds of every epoch but the first, which warms up, if there are others.
+    """The median seconds of an epoch but the first, which warms up, if there are others.
 
-    Index: the first seed of the cell, and the epoch.
+    One for each cell, by its first seed: epochs of one run are not independent of each other,
+    and repeated runs are.
     """
     history = collection.history_of(cells)
     history = history[history["seed"] == history.groupby("cell")["seed"].transform("min")]
     seconds = history.sort_values("epoch").set_index(["seed", "epoch"])["seconds"]
     spent = seconds.groupby("seed").diff().dropna().sort_index()
     warm = spent[spent.index.get_level_values("epoch") > 1]
-    return warm if len(warm) else spent
+    return (warm if len(warm) else spent).groupby("seed").median()
 
 
 def seconds_per_step(collection: Collection, cells: Sequence[str]) -> pd.Series:
-    """Seconds per optimizer step, averaged over each epoch but the first."""
+    """Seconds per optimizer step, by `seconds_per_epoch`."""
     history = collection.history_of(cells)
     steps = history["step"].max() / max(1, history["epoch"].max())
     return seconds_per_epoch(collection, cells) / steps
@@ -173,6 +222,7 @@ _FUNCTIONS: dict[str, Callable[..., pd.Series]] = {
     "wobble": wobble,
     "best": best,
     "running_gap": running_gap,
+    "generalisation_gap": generalisation_gap,
     "epochs_to": epochs_to,
     "seconds_to": seconds_to,
     "seconds_per_epoch": seconds_per_epoch,

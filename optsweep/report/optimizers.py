@@ -20,16 +20,11 @@ from matplotlib.figure import Figure
 from optsweep.report.collection import TRAINED, Collection, Setting
 from optsweep.report.drawing import legend, log_scale, styles
 from optsweep.report.grids import at_edge, best_of, chosen_by
-from optsweep.report.measures import score
+from optsweep.report.measures import difference, located
 from optsweep.report.outline import Question
 from optsweep.report.pictures import Picture
 from optsweep.report.settings import family, label, varying
-from optsweep.report.statistics import (
-    Interval,
-    bootstrap_interval,
-    paired_differences,
-    time_to_target,
-)
+from optsweep.report.statistics import Interval, time_to_target
 
 # What tells the settings of one optimizer apart, in the order of a label.
 _TOLD = ("lr", "weight_decay", "batch_size", "momentum", "scheduler", "init", "depth", "epochs")
@@ -82,7 +77,7 @@ def best_per_optimizer(collection: Collection) -> list[Best]:
         if row["status"] in TRAINED
     ]
     found = [_best(collection, *each) for each in by_optimizer(cells).items()]
-    return sorted(found, key=lambda one: -one.test.mean)
+    return sorted(found, key=lambda one: -one.test.estimate)
 
 
 def warnings(collection: Collection, best: list[Best]) -> list[str]:
@@ -96,13 +91,8 @@ def warnings(collection: Collection, best: list[Best]) -> list[str]:
     by_name = {one.optimizer: one for one in best}
     adam, momentum = by_name.get("adam"), by_name.get("sgd with momentum")
     if adam and momentum:
-        difference = bootstrap_interval(
-            paired_differences(
-                score(collection, [adam.cell], "test_accuracy"),
-                score(collection, [momentum.cell], "test_accuracy"),
-            )
-        )
-        if difference.high < -_MARGIN:
+        found = difference(collection, [adam.cell], [momentum.cell], "test_accuracy")
+        if found.interval().high < -_MARGIN:
             told.append(
                 "Adam ends below SGD with momentum, although it includes that as a limit "
                 "(arXiv:1910.05446): suspect its tuning before the optimizer."
@@ -183,7 +173,7 @@ def _best(collection: Collection, name: str, settings: list[Setting]) -> Best:
         setting=label(best.facets, ["lr", *(key for key in _TOLD[1:] if key in varied)]),
         chosen_by=_CHOSEN_BY[column],
         chosen=float(values.mean()),
-        test=bootstrap_interval(score(collection, best.cells, "test_accuracy")),
+        test=located(collection, best.cells, "test_accuracy").interval(),
         num_settings=len(settings),
         edges=tuple(key.replace("_", " ") for key in at_edge(best, settings)),
         cell=best.cells[0],

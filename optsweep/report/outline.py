@@ -10,6 +10,9 @@ from optsweep.report.collection import Setting
 from optsweep.report.rules import Options
 from optsweep.report.settings import matches, varying
 
+# Rules whose comparisons of seconds are ratios; others compare what is saved, or a threshold.
+_RATIOS = ("greater", "less", "highest", "lowest", "rising", "falling")
+
 
 @dataclass(frozen=True)
 class Question:
@@ -72,6 +75,7 @@ class Claim:
         reported: What its author measured, if that is known.
         cause: The cause that its author gives, if this is a test of one.
         test: How it is tested, where the rule alone does not say it.
+        not_tested: Why it cannot be tested here, if it cannot.
         options: Numbers of the rule.
     """
 
@@ -85,7 +89,18 @@ class Claim:
     reported: str = ""
     cause: str = ""
     test: str = ""
+    not_tested: str = ""
     options: Options = field(default_factory=Options)
+
+    @property
+    def is_timed(self) -> bool:
+        """Whether it compares times of whole runs, and not of seeds."""
+        return str(self.measure["name"]).startswith(("seconds_per", "fixed_share"))
+
+    @property
+    def is_ratio(self) -> bool:
+        """Whether what is compared are ratios: a second more is much or little, by the time."""
+        return str(self.measure["name"]).startswith("seconds") and self.kind in _RATIOS
 
     def experiment(self, cell: Mapping[str, Any]) -> str:
         """The experiment that one of the compared cells belongs to."""

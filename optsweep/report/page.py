@@ -18,10 +18,12 @@ from optsweep.report.collection import TRAINED, Collection
 from optsweep.report.comparison import Comparison, remarks
 from optsweep.report.comparison import readable as readable_scores
 from optsweep.report.drawing import COLOUR_NAMES, COLOURS, ORDERED
+from optsweep.report.findings import VERDICTS
+from optsweep.report.multiplicity import LOOKS, expected_errors
 from optsweep.report.optimizers import best_per_optimizer, warnings
 from optsweep.report.outline import Outline, Question
 from optsweep.report.pictures import Picture, SavedPicture, svg_of
-from optsweep.report.rules import RULES, VERDICTS
+from optsweep.report.rules import RULES
 from optsweep.report.settings import family, phrase_value
 from optsweep.report.tables import readable
 from optsweep.report.wording import count, interval, number, short
@@ -29,7 +31,7 @@ from optsweep.report.wording import count, interval, number, short
 if TYPE_CHECKING:
     from optsweep.report.search_report import SearchSection
 
-SYMBOLS = dict(zip(VERDICTS, ("✓", "✗", "?", "–"), strict=True))
+SYMBOLS = dict(zip(VERDICTS, ("✓", "✗", "≈", "?", "–"), strict=True))
 # Columns of the table of all cells: facets, then means over seeds.
 _SETTINGS = {
     "optimizer": "optimizer",
@@ -71,6 +73,7 @@ def render_page(
 ) -> str:
     """The page as HTML text. Whatever came from a configuration is escaped."""
     judgements = [each for section in sections for each in section.judgements]
+    questions = [[each.finding for each in one.judgements] for one in sections if one.judgements]
     best = best_per_optimizer(collection)
     return (
         _environment()
@@ -87,6 +90,9 @@ def render_page(
                 for verdict in VERDICTS
             },
             num_claims=len(judgements),
+            looks=LOOKS,
+            num_tested=len(questions),
+            expected=[short(each) for each in expected_errors(questions)],
             best=best,
             warnings=warnings(collection, best),
             totals=_totals(collection),

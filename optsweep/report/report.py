@@ -73,7 +73,7 @@ def write_report(
     for each in (out, out / runs.TABLES_FOLDER, out / runs.FIGURES_FOLDER):
         each.mkdir(parents=True, exist_ok=True)
         runs.remove_partials(each)
-    judgements = [judge(claim, collection) for claim in outline.claims]
+    judgements = judge(outline.claims, collection)
     if judgements:
         table = _marked(claims_table(judgements), collection)
         text = table.to_csv(index=False, lineterminator="\n")

@@ -14,8 +14,9 @@ from optuna.trial import FrozenTrial, TrialState
 
 from optsweep import runs
 from optsweep.config.checks import InputError, first_line
+from optsweep.report.measures import LEARNED, has_two_modes
 from optsweep.report.settings import in_words
-from optsweep.report.statistics import Interval, bootstrap_interval, paired_differences
+from optsweep.report.statistics import Interval, Location, paired_differences
 from optsweep.report.wording import count, interval, listing, number
 from optsweep.seals import SUMS_FILE, Damage
 from optsweep.search.integrity import damage_of_search
@@ -102,7 +103,10 @@ class Search:
         best = self.winner
         if best is None or best is final:
             return None
-        return bootstrap_interval(paired_differences(best.accuracies, final.accuracies))
+        two_modes = any(has_two_modes(one.accuracies <= LEARNED) for one in (best, final))
+        return Location.of(
+            paired_differences(best.accuracies, final.accuracies), two_modes
+        ).interval()
 
     @property
     def winner(self) -> Final | None:
@@ -232,7 +236,7 @@ def _finals(folder: Path) -> list[Final]:
                 setting=in_words(row["overrides"]),
                 cell=row["cell"],
                 accuracies=accuracies,
-                test=bootstrap_interval(accuracies),
+                test=Location.of(accuracies, has_two_modes(accuracies <= LEARNED)).interval(),
             )
         )
     return found
@@ -273,10 +277,10 @@ def finals_table(search: Search) -> pd.DataFrame:
         rows.append(
             {
                 "setting": _named(search, final),
-                "test accuracy": number(final.test.mean, 4),
+                "test accuracy": number(final.test.estimate, 4),
                 "95 % interval": interval(final.test.low, final.test.high, 4),
                 "seeds": str(final.test.n),
-                "best less this": number(difference.mean, 4, "+") if difference else "–",
+                "best less this": number(difference.estimate, 4, "+") if difference else "–",
                 "its interval": (
                     interval(difference.low, difference.high, 4, "+") if difference else "–"
                 ),
@@ -294,7 +298,7 @@ def sentences(search: Search) -> list[str]:
     if winner is not None:
         told.append(
             f"Trained again on {count(winner.test.n, 'fresh seed')}, validation images included, "
-            f"{_named(search, winner)} reaches {number(winner.test.mean, 4)} test accuracy "
+            f"{_named(search, winner)} reaches {number(winner.test.estimate, 4)} test accuracy "
             f"({interval(winner.test.low, winner.test.high, 4)})."
         )
     for final in search.finals:
@@ -302,7 +306,7 @@ def sentences(search: Search) -> list[str]:
         if difference is not None:
             told.append(
                 f"Against {_named(search, final)}, the difference is "
-                f"{number(difference.mean, 4, '+')} "
+                f"{number(difference.estimate, 4, '+')} "
                 f"({interval(difference.low, difference.high, 4, '+')})."
             )
     return told

@@ -9,12 +9,12 @@ from typing import Any
 import pandas as pd
 
 from optsweep.report.collection import TRAINED, Collection, Setting
-from optsweep.report.measures import score
+from optsweep.report.measures import collapsed, difference, has_two_modes
 from optsweep.report.outline import Question
 from optsweep.report.statistics import (
-    bootstrap_interval,
     holm,
-    paired_differences,
+    mean_interval,
+    share,
     smallest_p,
     time_to_target,
     wilcoxon_p,
@@ -36,12 +36,14 @@ _DIFFERENCES = ("difference", "difference_low", "difference_high", "p", "smalles
 def setting_table(collection: Collection, question: Question, experiment: str) -> pd.DataFrame:
     """All numbers of an experiment, a row per setting in the experiment's order.
 
-    Means, standard deviations and intervals are over the seeds that did not diverge, whose
-    number stands beside them. Differences are paired by seed, with a diverged seed's accuracy
-    counted as 0.
+    Means, standard deviations and intervals are over the seeds that did not diverge, and where
+    some collapsed, over those that did not; their numbers stand beside them. Differences are
+    paired by seed, with a diverged seed's accuracy counted as 0; where some seeds collapsed, the
+    difference is their median.
 
     Columns:
-        setting, cells, status, reason, num_seeds, num_diverged;
+        setting, cells, status, reason, num_seeds, num_diverged, num_collapsed, collapsed_low,
+        collapsed_high: the ends of the interval of their share;
         for each of `METRICS`: `<metric>_mean`, `_std`, `_low`, `_high`;
         baseline, difference, `_low`, `_high`: of test accuracy from the baseline's; p, p_holm,
         smallest_p; epochs_to_target, steps_to_target, seconds_to_target: medians, infinite if
@@ -60,7 +62,8 @@ def setting_table(collection: Collection, question: Question, experiment: str) -
 def readable(table: pd.DataFrame) -> pd.DataFrame:
     """The columns that a reader wants, as text."""
     shown = pd.DataFrame({"setting": table["setting"]})
-    counts = zip(table["status"], table["num_seeds"], table["num_diverged"], strict=True)
+    columns = ("status", "num_seeds", "num_diverged", "num_collapsed")
+    counts = zip(*(table[name] for name in columns), strict=True)
     shown["seeds"] = [_seeds(*each) for each in counts]
     for metric, digits in (("test_accuracy", 4), ("train_loss", 3), ("generalisation_gap", 4)):
         pairs = zip(table[f"{metric}_mean"], table[f"{metric}_std"], strict=True)
@@ -100,9 +103,15 @@ def _row(
         "num_seeds": len(seeds),
         "num_diverged": int((seeds["status"] != "completed").sum()),
     }
+    which = collapsed(collection, setting.cells)
+    found = share(which)
+    row |= {"num_collapsed": int(which.sum())}
+    row |= {"collapsed_low": found.low, "collapsed_high": found.high}
+    counted = seeds[~which] if has_two_modes(which) else seeds
     for metric in METRICS:
-        found = bootstrap_interval(seeds[metric])
-        row |= {f"{metric}_mean": found.mean, f"{metric}_std": seeds[metric].astype(float).std()}
+        values = counted[metric].astype(float)
+        found = mean_interval(values)
+        row |= {f"{metric}_mean": found.estimate, f"{metric}_std": values.std()}
         row |= {f"{metric}_low": found.low, f"{metric}_high": found.high}
     row |= {
         "baseline": baseline.label if baseline else "",
@@ -118,12 +127,9 @@ def _difference(
 ) -> dict[str, float]:
     if baseline is None or not setting.is_trained or not baseline.is_trained:
         return dict.fromkeys(_DIFFERENCES, math.nan)
-    differences = paired_differences(
-        score(collection, setting.cells, "test_accuracy"),
-        score(collection, baseline.cells, "test_accuracy"),
-    )
-    found = bootstrap_interval(differences)
-    p_values = (wilcoxon_p(differences), smallest_p(found.n)) if found.n else (math.nan,) * 2
+    where = difference(collection, setting.cells, baseline.cells, "test_accuracy")
+    found = where.interval()
+    p_values = (wilcoxon_p(where.values), smallest_p(found.n)) if found.n else (math.nan,) * 2
     return dict(zip(_DIFFERENCES, (*found[:3], *p_values), strict=True))
 
 
@@ -139,10 +145,12 @@ def _target(collection: Collection, question: Question, setting: Setting) -> dic
     return {f"{name}_to_target": medians[name] for name in names} | {"num_reached": reached}
 
 
-def _seeds(status: str, num_seeds: int, num_diverged: int) -> str:
+def _seeds(status: str, num_seeds: int, num_diverged: int, num_collapsed: int) -> str:
+    """The number of seeds, and of those that diverged or collapsed otherwise."""
     if status not in TRAINED:
         return status
-    return f"{num_seeds}, {num_diverged} diverged" if num_diverged else str(num_seeds)
+    failed = {"diverged": num_diverged, "collapsed": num_collapsed - num_diverged}
+    return ", ".join([str(num_seeds), *(f"{n} {what}" for what, n in failed.items() if n)])
 
 
 def _mean_std(mean: float, spread: float, digits: int) -> str:

@@ -63,7 +63,7 @@ def fit_step_time(batch_sizes: Sequence[float], seconds: Sequence[float]) -> Fit
 
 
 def step_times(collection: Collection, settings: Sequence[Setting]) -> pd.DataFrame:
-    """Seconds per step: a row per repeated run and epoch, a column per batch size.
+    """Seconds per step: a row per repeated run, a column per batch size.
 
     Only runs of one network are timings; in a stack of seeds a step trains all of them.
     """
@@ -78,7 +78,7 @@ def step_times(collection: Collection, settings: Sequence[Setting]) -> pd.DataFr
 def fixed_share(collection: Collection, settings: Sequence[Setting], batch_size: int) -> pd.Series:
     """The share a / (a + c b) of a step's time that does not depend on its batch.
 
-    Fitted anew for every repeated run and epoch; empty with fewer than three batch sizes.
+    Fitted anew for every repeated run; empty with fewer than three batch sizes.
     """
     times = step_times(collection, settings).dropna()
     if times.shape[1] < 3:
@@ -170,7 +170,7 @@ def timing(
     measured, fitted = styles(["measured", "fit"], "measured").values()
     draw(sizes, seconds, np.ceil(num_train / sizes), measured)
     names = {"measured (median)": drawn["step"].lines[0]}
-    caption = "Seconds per step, medians over epochs of runs of a single network. "
+    caption = "Seconds per step, medians over repeated runs of a single network. "
     if len(sizes) > 2:
         fit = fit_step_time(list(sizes), list(seconds))
         smooth = np.geomspace(sizes.min(), sizes.max(), 100)

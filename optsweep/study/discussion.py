@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from optsweep.report.claims import Judgement
-from optsweep.report.rules import CONTRADICTED, HOLDS, MISSING, UNDECIDED, tally
+from optsweep.report.findings import HOLDS, NEGLIGIBLE, NOT_TESTED, REVERSED, UNDECIDED, tally
 from optsweep.report.wording import count
 from optsweep.study.content import topics
 
@@ -68,8 +68,9 @@ def _point(words: dict[str, str], judgement: Judgement) -> Point:
     claim = f"“{judgement.claim.claim}”"
     sentence = {
         HOLDS: words["holds"],
-        CONTRADICTED: words["contradicted"],
+        REVERSED: words["reversed"],
+        NEGLIGIBLE: words.get("negligible", words["reversed"]),
         UNDECIDED: f"The runs do not decide whether it is so: {claim}",
-        MISSING: f"The runs are not there that would decide: {claim}",
+        NOT_TESTED: f"Not tested here is: {claim}",
     }[judgement.verdict]
     return Point(judgement.verdict, sentence, judgement.evidence)

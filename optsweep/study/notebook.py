@@ -20,12 +20,12 @@ from optsweep.report.answers import answer
 from optsweep.report.claims import Judgement, judge
 from optsweep.report.collection import TRAINED, Collection, collect_runs, empty_collection
 from optsweep.report.figures import draw_question
+from optsweep.report.findings import VERDICTS
 from optsweep.report.optimizers import best_per_optimizer, warnings
 from optsweep.report.outline import Question
 from optsweep.report.page import SYMBOLS
 from optsweep.report.pictures import Picture, png
 from optsweep.report.report import QUICK
-from optsweep.report.rules import VERDICTS
 from optsweep.report.tables import markdown, readable, setting_table
 from optsweep.report.wording import count, interval, number
 from optsweep.study.content import outline
@@ -54,7 +54,7 @@ class Reader:
                 "optimizer": one.optimizer,
                 "best setting": one.setting,
                 "chosen on": f"{one.chosen_by}, {number(one.chosen, 4)}",
-                "test accuracy": number(one.test.mean, 4),
+                "test accuracy": number(one.test.estimate, 4),
                 "95 % interval": interval(one.test.low, one.test.high, 4),
                 "seeds": str(one.test.n),
                 "of settings": str(one.num_settings),
@@ -145,7 +145,7 @@ def read_study(folder: str | Path) -> Reader:
         )
     if collection.quick is not None:
         _say(f"**{QUICK}**")
-    return Reader(collection, [judge(claim, collection) for claim in outline().claims])
+    return Reader(collection, judge(outline().claims, collection))
 
 
 def escaped(text: str) -> str:

@@ -7,8 +7,9 @@ from run_tree import config_of, curve, write_cell, write_experiment
 
 from optsweep.report.claims import claims_table, judge
 from optsweep.report.collection import collect_runs
+from optsweep.report.findings import HOLDS, NOT_TESTED, REVERSED, UNDECIDED
 from optsweep.report.outline import Claim
-from optsweep.report.rules import CONTRADICTED, HOLDS, MISSING, UNDECIDED, Options
+from optsweep.report.rules import Options
 
 
 def claim_of(**changes) -> Claim:
@@ -22,6 +23,11 @@ def claim_of(**changes) -> Claim:
         "options": Options(margin=0.005),
     }
     return Claim(**(given | changes))
+
+
+def judged_one(claim: Claim, collection):
+    (found,) = judge([claim], collection)
+    return found
 
 
 @pytest.fixture
@@ -44,33 +50,81 @@ def two_cells(tmp_path):
 
 
 def test_a_verdict_rests_on_the_paired_differences(two_cells):
-    collection = two_cells([0.5, 0.6, 0.7, 0.8, 0.9], [0.6, 0.7, 0.8, 0.9, 1.0])
-    judged = judge(claim_of(), collection)
+    collection = two_cells([0.55, 0.6, 0.7, 0.8, 0.9], [0.65, 0.7, 0.8, 0.9, 1.0])
+    judged = judged_one(claim_of(), collection)
     assert judged.verdict == HOLDS
     assert judged.finding.effect == pytest.approx((-0.1, -0.1, -0.1, 5))
     assert judged.evidence == (
-        "Test accuracy: gaussian = 0.7; default = 0.8. Decided by gaussian − default: −0.1, "
-        "interval −0.1 … −0.1, n = 5 seeds."
+        "Test accuracy: gaussian = 0.71; default = 0.81. Decided by gaussian − default: −0.1, "
+        "interval −0.1 … −0.1, p < 0.0001, n = 5 seeds."
     )
-    assert judge(claim_of(kind="greater"), collection).verdict == CONTRADICTED
+    assert judged_one(claim_of(kind="greater"), collection).verdict == REVERSED
 
 
-def test_a_diverged_seed_counts_as_accuracy_0_and_is_told(two_cells):
-    collection = two_cells([0.5, None, 0.5, None, 0.5], [0.5, 0.5, 0.5, 0.5, 0.5])
-    judged = judge(claim_of(), collection)
-    assert judged.finding.effect.mean == pytest.approx(-0.2)
-    assert judged.verdict == UNDECIDED  # the interval reaches 0
+def test_a_diverged_seed_counts_and_is_told(two_cells):
+    collection = two_cells([0.6, None, 0.6, None, 0.6], [0.6] * 5)
+    judged = judged_one(claim_of(), collection)
+    assert judged.finding.by_median  # of -0.6, -0.6, 0, 0, 0
+    assert judged.finding.effect.estimate == 0
+    assert judged.verdict == UNDECIDED
     assert "Diverged seeds: gaussian 2 of 5." in judged.evidence
-    assert judge(claim_of(), two_cells([None] * 5, [0.5] * 5)).verdict == HOLDS
+    assert judged_one(claim_of(), two_cells([None] * 5, [0.6] * 5)).verdict == HOLDS
 
 
-def test_what_a_diverged_seed_has_not_is_left_out_and_told(two_cells):
-    collection = two_cells([0.5, None, 0.5, 0.5, 0.5], [0.5] * 5)
-    judged = judge(claim_of(measure={"name": "generalisation_gap"}), collection)
-    assert judged.verdict == UNDECIDED  # four pairs are left
-    assert judged.finding.effect.n == 4
-    assert "1 value not known and left out." in judged.evidence
-    assert "fewer than 5 decide nothing" in judged.evidence
+def test_collapsed_seeds_are_told_apart_from_the_others(two_cells):
+    judged = judged_one(claim_of(), two_cells([0.1, 0.8, *[0.8] * 8], [0.9] * 10))
+    assert judged.finding.by_median
+    assert judged.finding.effect.estimate == pytest.approx(-0.1)
+    told = "Collapsed seeds: gaussian 1 of 10 (share 0.02 … 0.40), the others reach 0.800."
+    assert told in judged.evidence
+    assert judged.verdict == HOLDS  # all ten are worse: p = 2 / 1024, at five looks
+
+
+def test_what_a_collapsed_seed_has_not_is_left_out_and_told(two_cells):
+    for failed in (None, 0.3):
+        collection = two_cells([0.6, failed, 0.6, 0.6, 0.6], [0.6] * 5)
+        judged = judged_one(claim_of(measure={"name": "generalisation_gap"}), collection)
+        assert judged.verdict == UNDECIDED  # four pairs are left
+        assert judged.finding.effect.n == 4
+        assert "1 value not known and left out." in judged.evidence
+        assert "fewer than 5 decide nothing" in judged.evidence
+
+
+def test_the_claims_of_a_question_are_right_together(two_cells):
+    # A shift of 0.1 among noise: alone it is decided, among many it is not.
+    noise = [0.02, -0.02, 0.05, -0.05, 0.08, -0.08, 0.03, -0.03]
+    collection = two_cells([0.7 + each for each in noise], [0.8] * 8)
+    one, other = claim_of(), claim_of(kind="identical", cells=[{"init": "default"}] * 2)
+    assert judged_one(one, collection).verdict == HOLDS
+    many = [one, *(claim_of(id=f"r1_init_{i}") for i in range(20))]
+    found = judge(many, collection)
+    assert {each.verdict for each in found} == {UNDECIDED}
+    assert "too little for so many claims and looks" in found[0].evidence
+    elsewhere = [claim_of(id=f"r2_{i}", question="r2") for i in range(20)]
+    first, *_ = judge([one, *elsewhere, other], collection)
+    assert first.verdict == HOLDS  # those of other questions take nothing from it
+
+
+def test_an_effect_of_its_sign_that_may_be_too_small_is_said_to_be_so(two_cells):
+    noise = [0.004, -0.004, 0.002, -0.002, 0.003, -0.003, 0.001, -0.001]
+    judged = judged_one(claim_of(), two_cells([0.795 + each for each in noise], [0.8] * 8))
+    assert judged.verdict == UNDECIDED
+    assert "below 0, but it may be by less than the margin of 0.005" in judged.evidence
+
+
+def test_what_cannot_be_tested_here_says_why(two_cells):
+    claim = claim_of(not_tested="There is no GPU.")
+    judged = judged_one(claim, two_cells([0.6] * 5, [0.6] * 5))
+    assert (judged.verdict, judged.evidence) == (NOT_TESTED, "There is no GPU.")
+
+
+def test_seconds_are_compared_as_ratios(two_cells):
+    claim = claim_of(kind="less", measure={"name": "seconds_to", "test_accuracy": 0.8})
+    collection = two_cells([0.9] * 6, [0.7] * 6)
+    judged = judged_one(claim, collection)
+    assert judged.finding.effect[:3] == (0, 0, 0)  # the second never gets there
+    assert judged.finding.reference == 1
+    assert judged.finding.of == "gaussian : default"
 
 
 def test_a_claim_without_its_cells_says_so(tree, two_cells):
@@ -80,29 +134,33 @@ def test_a_claim_without_its_cells_says_so(tree, two_cells):
         ("kaiming", "kaiming in r1_init: partial, begun, but not finished"),
         ("other", "other: no such cell in r1_init"),
     ):
-        judged = judge(claim_of(cells=[{"init": init}, {"init": "default"}]), collection)
-        assert (judged.verdict, judged.evidence) == (MISSING, told)
+        judged = judged_one(claim_of(cells=[{"init": init}, {"init": "default"}]), collection)
+        assert (judged.verdict, judged.evidence) == (NOT_TESTED, told)
         assert judged.finding.effect.n == 0
-    judged = judge(claim_of(cells=[{"in": "r9", "init": "a"}, {"init": "default"}]), collection)
+    judged = judged_one(
+        claim_of(cells=[{"in": "r9", "init": "a"}, {"init": "default"}]), collection
+    )
     assert judged.evidence == "a (r9): no such cell in r9"
-    judged = judge(claim_of(cells=[{"epochs": 10}, {"init": "default"}]), two_cells([1], [1]))
+    judged = judged_one(claim_of(cells=[{"epochs": 10}, {"init": "default"}]), two_cells([1], [1]))
     assert judged.evidence == "epochs 10: 2 settings of the experiment fit"
 
 
 def test_others_of_the_experiment_join_the_comparison(two_cells):
-    collection = two_cells([0.5] * 5, [0.6] * 5)
-    judged = judge(claim_of(kind="highest", cells=[{"init": "default"}], others={}), collection)
+    collection = two_cells([0.6] * 5, [0.7] * 5)
+    judged = judged_one(
+        claim_of(kind="highest", cells=[{"init": "default"}], others={}), collection
+    )
     assert (judged.verdict, judged.finding.of) == (HOLDS, "default − gaussian")
 
 
 def test_the_table_has_a_row_per_claim(two_cells):
-    collection = two_cells([0.5] * 5, [0.6] * 5)
+    collection = two_cells([0.6] * 5, [0.7] * 5)
     missing = claim_of(cells=[{"init": "xavier"}, {"init": "default"}])
-    table = claims_table([judge(claim_of(), collection), judge(missing, collection)])
+    table = claims_table(judge([claim_of(), missing], collection))
     assert list(table.columns) == [
-        *("id", "question", "claim", "reported", "effect", "low", "high", "n", "verdict"),
-        "evidence",
+        *("id", "question", "claim", "reported", "effect", "low", "high", "n", "margin"),
+        *("p", "verdict", "evidence"),
     ]
-    assert table["verdict"].tolist() == [HOLDS, MISSING]
+    assert table["verdict"].tolist() == [HOLDS, NOT_TESTED]
     assert table["effect"][0] == pytest.approx(-0.1)
     assert math.isnan(table["effect"][1])

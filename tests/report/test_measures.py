@@ -58,9 +58,9 @@ def test_wobble_is_what_was_lost_on_the_way(tmp_path):
 def test_seconds_leave_out_the_first_epoch_and_belong_to_the_stack(collection):
     (setting,) = collection.find("r1_init", {"init": "default"})
     found = measure(collection, setting.cells, {"name": "seconds_per_epoch"})
-    assert found.to_dict() == {(0, 2): 2.0}
+    assert found.to_dict() == {0: 2.0}
     steps = measure(collection, setting.cells, {"name": "seconds_per_step"})
-    assert steps.to_dict() == {(0, 2): pytest.approx(2 / 235)}
+    assert steps.to_dict() == {0: pytest.approx(2 / 235)}
 
 
 def test_an_unknown_measure_is_a_mistake(collection):
@@ -79,7 +79,7 @@ def test_the_fixed_share_of_a_steps_time(tmp_path):
     collection = collect_runs(tmp_path)
     settings = [_setting(collection, cell) for cell in collection.cells.index]
     assert step_times(collection, settings).to_numpy() == pytest.approx(2 / 235)
-    assert fixed_share(collection, settings, 100).tolist() == pytest.approx([1, 1])
+    assert fixed_share(collection, settings, 100).tolist() == pytest.approx([1])
     assert fixed_share(collection, settings[:2], 100).empty
 
 

@@ -9,9 +9,11 @@ import pytest
 from scipy import stats
 
 from optsweep.report.statistics import (
-    bootstrap_interval,
+    Location,
     holm,
+    mean_interval,
     paired_differences,
+    prediction,
     smallest_p,
     time_to_target,
     wilcoxon_p,
@@ -20,20 +22,37 @@ from optsweep.report.statistics import (
 INF = math.inf
 
 
-def test_the_interval_is_scipys_percentile_bootstrap():
+def test_the_interval_of_a_mean_is_scipys_t_interval():
     values = np.random.default_rng(3).normal(size=10)
-    expected = stats.bootstrap(
-        (values,), np.mean, n_resamples=10_000, method="percentile", rng=np.random.default_rng(0)
-    ).confidence_interval
-    found = bootstrap_interval(values)
-    assert found == (pytest.approx(values.mean()), expected.low, expected.high, 10)
-    assert found == bootstrap_interval(values)  # seeded
+    expected = stats.ttest_1samp(values, 0.0).confidence_interval(0.95)
+    found = mean_interval(values)
+    assert found == (*map(pytest.approx, (values.mean(), expected.low, expected.high)), 10)
 
 
-def test_the_interval_of_three_values_is_known_exactly():
-    # The 27 equally likely resamples of 0, 0, 1 have mean k/3 with weights 8, 12, 6, 1 of 27:
-    # 0 takes 8/27 > 2.5 %, and 1 takes 1/27 > 2.5 %, so the ends are 0 and 1.
-    assert bootstrap_interval([0.0, 0.0, 1.0]) == (pytest.approx(1 / 3), 0.0, 1.0, 3)
+def test_the_p_values_of_a_mean_are_scipys_one_sided_ones_doubled():
+    where = Location.of(np.random.default_rng(3).normal(0.3, size=10))
+    for side, p in (("greater", where.p_above(0.1)), ("less", where.p_below(0.1))):
+        expected = stats.ttest_1samp(where.values, 0.1, alternative=side).pvalue
+        assert p == pytest.approx(min(1.0, 2 * expected))
+
+
+def test_the_interval_of_a_median_is_that_of_order_statistics():
+    # Of ten values the second from either end: P(fewer than two heads of ten) = 11/1024 < 2.5 %.
+    where = Location.of(range(10), two_modes=True)
+    assert where.interval() == (4.5, 1.0, 8.0, 10)
+    # Nine of ten are above 0.5: 2 · P(nine or more heads).
+    assert where.p_above(0.5) == pytest.approx(2 * 11 / 1024)
+    assert where.p_above(0) == pytest.approx(2 * 11 / 1024)  # a tie speaks against
+    assert where.p_above(0, or_equal=True) == pytest.approx(2 / 1024)
+    assert where.p_below(0.5) == 1.0
+
+
+@pytest.mark.parametrize("n", range(6, 51, 4))
+def test_the_interval_of_a_median_is_where_its_p_values_are_small(n):
+    where = Location.of(range(n), two_modes=True)
+    low, high = where.interval()[1:3]
+    assert where.p_above(low - 0.5) <= 0.05 < where.p_above(low + 0.5)
+    assert where.p_below(high + 0.5) <= 0.05 < where.p_below(high - 0.5)
 
 
 @pytest.mark.parametrize(
@@ -41,20 +60,37 @@ def test_the_interval_of_three_values_is_known_exactly():
     [
         ([2.0, 2.0, 2.0], (2.0, 2.0, 2.0, 3)),
         ([1.0, math.nan, 1.0], (1.0, 1.0, 1.0, 2)),
-        ([INF, 1.0, 2.0], (INF, 1.0, INF, 3)),
-        ([-INF, -INF], (-INF, -INF, -INF, 2)),
+        ([INF, *range(6)], (3.0, 0.0, INF, 7)),
+        ([-INF] * 6, (-INF, -INF, -INF, 6)),
     ],
 )
 def test_intervals_of_special_values(values, expected):
-    assert bootstrap_interval(values) == expected
+    assert mean_interval(values) == expected
 
 
 def test_too_few_values_have_no_interval():
-    assert bootstrap_interval([]).n == 0
-    mean, low, _, n = bootstrap_interval([0.5])
+    assert mean_interval([]).n == 0
+    mean, low, _, n = mean_interval([0.5])
     assert (mean, n) == (0.5, 1)
     assert math.isnan(low)
-    assert math.isnan(bootstrap_interval([INF, -INF]).mean)
+    assert math.isnan(mean_interval([INF, -INF]).estimate)
+    assert math.isnan(mean_interval([INF, 0, 1, 2, 3]).low)  # five values: 1 in 16 lies outside
+    assert Location.of([0.5]).p_above(0) == 1
+
+
+def test_one_more_run_lies_in_the_prediction_interval():
+    values = np.random.default_rng(0).normal(size=(4000, 11))
+    found = [(row[10], *prediction(row[:10], row[10])) for row in values]
+    inside = [where.low < one < where.high for one, where, _ in found]
+    assert np.mean(inside) == pytest.approx(0.975, abs=0.008)
+    assert inside == [p > 0.025 for _, _, p in found]
+
+
+def test_a_rounded_figure_may_be_anything_that_rounds_to_it():
+    values = [0.80, 0.81, 0.82]
+    assert prediction(values, 0.9)[1] == prediction(values, 0.95, rounding=0.05)[1]
+    assert prediction(values, 0.85, rounding=0.05)[1] == 1.0
+    assert [prediction([1.0, 1.0], each)[1] for each in (1.0, 1.1)] == [1.0, 0.0]
 
 
 def test_differences_are_paired_by_seed():

@@ -5,7 +5,7 @@ import dataclasses
 import pytest
 
 from optsweep.report.claims import judge
-from optsweep.report.rules import VERDICTS
+from optsweep.report.findings import VERDICTS
 from optsweep.study.content import outline, topics
 from optsweep.study.discussion import balance, discuss
 
@@ -13,9 +13,7 @@ ENTRIES = [words for topic in topics() for words in topic["claims"]]
 
 
 def with_verdict(judgement, verdict):
-    return dataclasses.replace(
-        judgement, finding=dataclasses.replace(judgement.finding, verdict=verdict)
-    )
+    return dataclasses.replace(judgement, verdict=verdict)
 
 
 def test_every_cause_that_the_report_gives_is_discussed_once():
@@ -27,7 +25,7 @@ def test_every_cause_that_the_report_gives_is_discussed_once():
 
 @pytest.mark.parametrize("verdict", VERDICTS)
 def test_sentences_agree_with_the_verdicts(planned, verdict):
-    judgements = [with_verdict(judge(claim, planned), verdict) for claim in outline().claims]
+    judgements = [with_verdict(each, verdict) for each in judge(outline().claims, planned)]
     points = [point for topic in discuss(judgements) for point in topic.points]
     claims = {claim.id: claim.claim for claim in outline().claims}
     evidence = {each.claim.id: each.evidence for each in judgements}
@@ -41,7 +39,7 @@ def test_sentences_agree_with_the_verdicts(planned, verdict):
 
 
 def test_the_balance_counts_every_claim(planned):
-    judgements = [with_verdict(judge(claim, planned), "holds") for claim in outline().claims]
+    judgements = [with_verdict(each, "holds") for each in judge(outline().claims, planned)]
     causes = sum(bool(claim.cause) for claim in outline().claims)
     figures, observations, tests = balance(judgements)
     assert tests == f"Of {causes} tests of causes, {causes} hold."

@@ -36,7 +36,7 @@ def test_cells_of_every_status_are_told(tree, shown):
     for row in ("| default | 3 |", "| gaussian | 3, 1 diverged |", "| xavier | missing |"):
         assert row in said(shown)
     assert "- ? **undecided**: Gaussian initialisation lowers the loss more slowly" in said(shown)
-    assert "- – **missing**: Xavier converges faster" in said(shown)
+    assert "- – **not tested here**: Xavier converges faster" in said(shown)
 
 
 def test_a_figure_that_cannot_be_drawn_is_told(tree, shown):
@@ -53,7 +53,7 @@ def test_without_runs_everything_can_be_shown(tmp_path, shown):
     reader.others()
     reader.discussion()
     assert "0 trained cells of 0" in said(shown)
-    assert "Of 23 tests of causes, 23 lack their runs." in said(shown)
+    assert "Of 23 tests of causes, 23 are not tested here." in said(shown)
 
 
 def test_an_unknown_question_is_a_mistake(tree):

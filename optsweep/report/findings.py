@@ -1,0 +1,186 @@
+"""What one comparison finds: a p value for each verdict, and the verdict that a level allows.
+
+An effect is held against its margin of practical equivalence, which divides what may be true into
+three: the difference is of the claimed sign and matters (holds), of the other sign and matters
+(reversed), or too small to matter (negligible). A verdict is given where all values but those of
+its own part are excluded; where more than one part remains, the comparison is undecided.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import NamedTuple
+
+import pandas as pd
+
+from optsweep.report.statistics import Interval, Location, paired_differences
+from optsweep.report.wording import listing
+
+HOLDS, REVERSED, NEGLIGIBLE = "holds", "reversed", "negligible"
+UNDECIDED, NOT_TESTED = "undecided", "not tested here"
+VERDICTS = (HOLDS, REVERSED, NEGLIGIBLE, UNDECIDED, NOT_TESTED)
+_VERBS = {
+    HOLDS: ("holds", "hold"),
+    REVERSED: ("is reversed", "are reversed"),
+    NEGLIGIBLE: ("is negligible", "are negligible"),
+    UNDECIDED: ("stays undecided", "stay undecided"),
+    NOT_TESTED: ("is not tested here", "are not tested here"),
+}
+# With fewer values nothing is decided, whatever they are.
+MIN_VALUES = 5
+
+
+def tally(verdicts: Sequence[str]) -> str:
+    """How many claims have each verdict, as a sentence has it.
+
+    >>> tally([HOLDS, UNDECIDED, HOLDS])
+    '2 hold and 1 stays undecided'
+    """
+    counts = Counter(verdicts)
+    return listing([f"{counts[v]} {_VERBS[v][counts[v] > 1]}" for v in VERDICTS if counts[v]])
+
+
+class Sample(NamedTuple):
+    """What a setting has of a measure.
+
+    Attributes:
+        name: Of the setting.
+        values: One for each seed or repeated run.
+        two_modes: Whether some of its seeds have collapsed and others have not.
+    """
+
+    name: str
+    values: pd.Series
+    two_modes: bool = False
+
+    @property
+    def located(self) -> Location:
+        """Where the values lie."""
+        return Location.of(self.values, self.two_modes)
+
+
+@dataclass(frozen=True)
+class Finding:
+    """The comparison that decides a claim.
+
+    Attributes:
+        p: Of each verdict that is possible, the level at which it would just be given.
+        effect: What was compared, with its interval of 95 %.
+        of: Names the two that were compared, or the one.
+        support: How much the effect speaks for the claim.
+        reference: What the effect is held against: 0 for a difference, or a threshold.
+        signed: Whether the effect is a difference.
+        by_median: Whether it is a median, for its values are of two kinds or infinite.
+        of_one_run: Whether it asks if a single run could be one of ours: it could, unless it is
+            shown that it could not.
+    """
+
+    p: Mapping[str, float]
+    effect: Interval
+    of: str
+    support: float = 0.0
+    reference: float = 0.0
+    signed: bool = False
+    by_median: bool = False
+    of_one_run: bool = False
+
+    @property
+    def least_p(self) -> float:
+        """The least level at which a verdict is given."""
+        return min(self.p.values(), default=1.0)
+
+    def verdict(self, level: float) -> str:
+        """The verdict at a level, such as 0.05."""
+        if not self.p:
+            return NOT_TESTED
+        if self.least_p > level:
+            return HOLDS if self.of_one_run else UNDECIDED
+        return min(self.p, key=self.p.__getitem__)
+
+
+def greater(left: Sample, right: Sample, margin: float) -> Finding:
+    """Whether left is greater than right by more than the margin."""
+    where, effect, of = _difference(left, right)
+    p = {HOLDS: where.p_above(margin), REVERSED: where.p_below(-margin)}
+    if margin:
+        p[NEGLIGIBLE] = _inside(where, margin)
+    return Finding(p, effect, of, effect.estimate, signed=True, by_median=where.by_median)
+
+
+def not_less(left: Sample, right: Sample, margin: float) -> Finding:
+    """Whether left is not less than right by more than the margin."""
+    where, effect, of = _difference(left, right)
+    p = {HOLDS: where.p_above(-margin, or_equal=True), REVERSED: where.p_below(-margin)}
+    return Finding(p, effect, of, effect.estimate, signed=True, by_median=where.by_median)
+
+
+def equivalent(left: Sample, right: Sample, margin: float) -> Finding:
+    """Whether left and right differ by less than the margin."""
+    where, effect, of = _difference(left, right)
+    p = {
+        HOLDS: _inside(where, margin),
+        REVERSED: min(where.p_above(margin), where.p_below(-margin)),
+    }
+    return Finding(p, effect, of, -abs(effect.estimate), signed=True, by_median=where.by_median)
+
+
+def reaches(sample: Sample, value: float) -> Finding:
+    """Whether the values are at or above a threshold."""
+    where = sample.located
+    p = {HOLDS: where.p_above(value, or_equal=True), REVERSED: where.p_below(value)}
+    effect = where.interval()
+    return Finding(
+        p, effect, sample.name, effect.estimate, reference=value, by_median=where.by_median
+    )
+
+
+def not_greater(left: Sample, right: Sample, margin: float) -> Finding:
+    """Whether left is not greater than right by more than the margin."""
+    found = not_less(right, left, margin)
+    mean, low, high, n = found.effect
+    effect = Interval(-mean, -high, -low, n)
+    return replace(found, effect=effect, of=f"{left.name} − {right.name}")
+
+
+def misses(sample: Sample, value: float) -> Finding:
+    """Whether the values are below a threshold."""
+    found = reaches(sample, value)
+    p = {HOLDS: found.p[REVERSED], REVERSED: found.p[HOLDS]}
+    return replace(found, p=p, support=-found.support)
+
+
+def all_hold(findings: Sequence[Finding]) -> Finding:
+    """All have to hold; told is the one that decides.
+
+    That all hold needs no correction, for each has to (an intersection-union test); that one of
+    k does not, could be found by chance in any of them, and its p value is k times as large.
+    """
+    if not findings:
+        raise ValueError("a claim needs something to compare")
+    checked = [
+        each if each.effect.n >= MIN_VALUES else replace(each, p=dict.fromkeys(each.p, 1.0))
+        for each in findings
+    ]
+    weakest = max(checked, key=lambda each: (each.p[HOLDS], -each.support))
+    p, decides = {HOLDS: weakest.p[HOLDS]}, {HOLDS: weakest}
+    for verdict in (REVERSED, NEGLIGIBLE):
+        among = [each for each in checked if verdict in each.p]
+        if among:
+            strongest = min(among, key=lambda each: (each.p[verdict], each.support))
+            p[verdict] = min(1.0, len(checked) * strongest.p[verdict])
+            decides[verdict] = strongest
+    told = decides[min(p, key=p.__getitem__)]
+    return replace(told, p=p)
+
+
+def _difference(left: Sample, right: Sample) -> tuple[Location, Interval, str]:
+    differences = paired_differences(left.values, right.values)
+    where = Location.of(differences, left.two_modes or right.two_modes)
+    return where, where.interval(), f"{left.name} − {right.name}"
+
+
+def _inside(where: Location, margin: float) -> float:
+    """P value of the contrary of "the effect is inside the margin": two one-sided tests."""
+    return max(where.p_above(-margin), where.p_below(margin))
