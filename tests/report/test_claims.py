@@ -155,7 +155,7 @@ def test_others_of_the_experiment_join_the_comparison(two_cells):
 
 def test_the_table_has_a_row_per_claim(two_cells):
     collection = two_cells([0.6] * 5, [0.7] * 5)
-    missing = claim_of(cells=[{"init": "xavier"}, {"init": "default"}])
+    missing = claim_of(id="r1_init_y", cells=[{"init": "xavier"}, {"init": "default"}])
     table = claims_table(judge([claim_of(), missing], collection))
     assert list(table.columns) == [
         *("id", "question", "claim", "reported", "effect", "low", "high", "n", "margin"),

@@ -5,7 +5,7 @@ import dataclasses
 import pytest
 
 from optsweep.report.claims import judge
-from optsweep.report.findings import VERDICTS
+from optsweep.report.findings import NEGLIGIBLE, REVERSED, VERDICTS
 from optsweep.study.content import outline, topics
 from optsweep.study.discussion import balance, discuss
 
@@ -32,8 +32,8 @@ def test_sentences_agree_with_the_verdicts(planned, verdict):
     for words, point in zip(ENTRIES, points, strict=True):
         assert point.verdict == verdict
         assert point.evidence == evidence[words["claim"]]
-        if verdict in words:
-            assert point.sentence == words[verdict]
+        if verdict in words or verdict == NEGLIGIBLE:
+            assert point.sentence == words.get(verdict, words[REVERSED])
         else:
             assert claims[words["claim"]] in point.sentence
 
