@@ -30,7 +30,10 @@ _PRESENT_MODULES = {former: present for present, former in _FORMER_MODULES.items
 _MODULES = {
     "model": ("optsweep.models", "torch.nn", "torchvision.models"),
     "optimizer": ("optsweep.optim.layerwise", "torch.optim", "pytorch_optimizer"),
-    "scheduler": ("optsweep.optim.schedules", "torch.optim.lr_scheduler"),
+    "scheduler": (
+        *("optsweep.optim.schedules", "optsweep.optim.after_epoch"),
+        "torch.optim.lr_scheduler",
+    ),
     "init": ("optsweep.models.initializers",),
     "dataset": ("optsweep.data.sources",),
     "hydra.sweeper.sampler": ("optuna.samplers", "hydra_plugins.hydra_optuna_sweeper"),

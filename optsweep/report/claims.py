@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 
 from optsweep.config.checks import InputError
-from optsweep.report import grids, multiplicity, settings, timing
+from optsweep.report import findings, grids, multiplicity, settings, timing
 from optsweep.report.collection import DIVERGED, Collection, Setting
 from optsweep.report.findings import MIN_VALUES, UNDECIDED, Finding, Sample
 from optsweep.report.measures import collapsed, describe, has_two_modes, sample_of
@@ -77,6 +77,8 @@ def judge(claims: Sequence[Claim], collection: Collection) -> list[Judgement]:
 def _compare(claim: Claim, collection: Collection) -> _Comparison:
     if claim.not_tested:
         return _Comparison(claim, Finding({}, _NOTHING, ""), problem=claim.not_tested)
+    if claim.readings:
+        return _compare_readings(claim, collection)
     try:
         samples, compared = _samples(claim, collection)
     except InputError as error:
@@ -86,6 +88,17 @@ def _compare(claim: Claim, collection: Collection) -> _Comparison:
     else:
         finding = RULES[claim.kind](samples, claim.options)
     return _Comparison(claim, finding, samples, compared)
+
+
+def _compare_readings(claim: Claim, collection: Collection) -> _Comparison:
+    """A claim under all of its readings; told are the settings of the reading that decides."""
+    found = {name: _compare(read, collection) for name, read in claim.read().items()}
+    for each in found.values():
+        if each.problem:
+            return replace(each, claim=claim)
+    decided = findings.any_holds({name: each.finding for name, each in found.items()})
+    reading = next(name for name in found if decided.of.endswith(f"({name})"))
+    return replace(found[reading], finding=decided)
 
 
 def _decide_ratios(claim: Claim, samples: Sequence[Sample]) -> Finding:

@@ -175,6 +175,29 @@ def all_hold(findings: Sequence[Finding]) -> Finding:
     return replace(told, p=p)
 
 
+def any_holds(findings: Mapping[str, Finding]) -> Finding:
+    """Whether a claim holds under any of its readings.
+
+    It is reversed, or negligible, only if it is so under all of them: that needs no correction,
+    and that one of k holds does. Told is the reading that decides.
+
+    Args:
+        findings: By the name of the reading.
+    """
+    of_reading = {name: replace(each, of=f"{each.of} ({name})") for name, each in findings.items()}
+    holding = min(of_reading.values(), key=lambda each: each.p[HOLDS])
+    p = {HOLDS: min(1.0, len(findings) * holding.p[HOLDS])}
+    told = {HOLDS: holding}
+    contrary = {
+        name: min(each.p[REVERSED], each.p.get(NEGLIGIBLE, 1.0))
+        for name, each in of_reading.items()
+    }
+    last = of_reading[max(contrary, key=contrary.__getitem__)]
+    verdict = min((v for v in (REVERSED, NEGLIGIBLE) if v in last.p), key=last.p.__getitem__)
+    p[verdict], told[verdict] = max(contrary.values()), last
+    return replace(told[min(p, key=p.__getitem__)], p=p)
+
+
 def _difference(left: Sample, right: Sample) -> tuple[Location, Interval, str]:
     differences = paired_differences(left.values, right.values)
     where = Location.of(differences, left.two_modes or right.two_modes)

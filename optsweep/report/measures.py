@@ -132,6 +132,14 @@ def improvement(
     return better.where(final.abs() < math.inf, -math.inf)
 
 
+def early_share(
+    collection: Collection, cells: Sequence[str], of: str, end: float = 0.2
+) -> pd.Series:
+    """How much of what the whole run gains in a score is gained in its first part."""
+    whole = improvement(collection, cells, of)
+    return (improvement(collection, cells, of, end=end) / whole).where(whole > 0)
+
+
 def wobble(collection: Collection, cells: Sequence[str], of: str = "test_accuracy") -> pd.Series:
     """All that a score lost from one epoch to the next, after the first: 0 for a steady curve.
 
@@ -219,6 +227,7 @@ _FUNCTIONS: dict[str, Callable[..., pd.Series]] = {
     "settling": gradients.settling,
     "remaining_gradient": gradients.remaining_gradient,
     "improvement": improvement,
+    "early_share": early_share,
     "wobble": wobble,
     "best": best,
     "running_gap": running_gap,
@@ -230,6 +239,7 @@ _FUNCTIONS: dict[str, Callable[..., pd.Series]] = {
 }
 _WORDS = {
     "improvement": "improvement of {of} from {start:.0%} to {end:.0%} of the run",
+    "early_share": "share of the run's improvement of {of} in its first {end:.0%}",
     "wobble": "lost from epoch to epoch, {of}",
     "best": "best {of} of any epoch",
     "running_gap": "train accuracy averaged over the last epoch, less test accuracy",

@@ -75,6 +75,8 @@ class Claim:
         reported: What its author measured, if that is known.
         cause: The cause that its author gives, if this is a test of one.
         test: How it is tested, where the rule alone does not say it.
+        readings: Of what its author did, where that is not known: the values that `$name` in a cell
+            stands for, by the names of the readings. It holds if it does under any of them.
         not_tested: Why it cannot be tested here, if it cannot.
         options: Numbers of the rule.
     """
@@ -89,6 +91,7 @@ class Claim:
     reported: str = ""
     cause: str = ""
     test: str = ""
+    readings: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     not_tested: str = ""
     options: Options = field(default_factory=Options)
 
@@ -102,9 +105,26 @@ class Claim:
         """Whether what is compared are ratios: a second more is much or little, by the time."""
         return str(self.measure["name"]).startswith("seconds") and self.kind in _RATIOS
 
+    def read(self) -> dict[str, Claim]:
+        """The claim under each of its readings."""
+        return {
+            name: replace(
+                self, readings={}, cells=[_with_values(cell, values) for cell in self.cells]
+            )
+            for name, values in self.readings.items()
+        }
+
     def experiment(self, cell: Mapping[str, Any]) -> str:
         """The experiment that one of the compared cells belongs to."""
         return str(cell.get("in", self.question))
+
+
+def _with_values(cell: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, Any]:
+    """A cell with the values of a reading in the places of their names."""
+    return {
+        key: values[value.removeprefix("$")] if str(value).startswith("$") else value
+        for key, value in cell.items()
+    }
 
 
 @dataclass(frozen=True)

@@ -2,10 +2,12 @@
 
 import math
 import warnings
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+import yaml
 from torch.optim import lr_scheduler
 
 from optsweep.optim.rates import learning_rates
@@ -278,3 +280,25 @@ def test_schedule_that_needs_a_metric_is_refused():
 def test_schedule_that_is_not_there_is_refused():
     with pytest.raises(ValueError, match="CosineLR: there is no such object"):
         tabulate(TORCH + "CosineLR")
+
+
+# --- as a textbook's loop asks for them, behind each epoch
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("report_factor_fast", [0.1, 0.01, 0.01, 0.01]),
+        ("report_factor_fast_unplotted", [0.1, 1.8, 1.62, 1.458]),
+        ("report_factor_slow", [0.1, 0.001, 0.001, 0.001]),
+        ("report_factor_slow_unplotted", [0.1, 0.16, 0.128, 0.1024]),
+        ("report_cosine_warmup", [0.1, 0.0, 0.075, 0.15, 0.225, 0.3]),
+        ("report_cosine_low", [0.1, 0.1]),
+    ],
+)
+def test_the_reports_schedules_begin_at_the_trainers_rate(name, expected):
+    settings = yaml.safe_load((Path("conf/scheduler") / f"{name}.yaml").read_text())
+    rates = tabulate(settings.pop("_target_"), epochs=10, steps_per_epoch=1, **settings)
+    assert rates[: len(expected)] == pytest.approx(expected, abs=1e-12)
+    if "cosine" in name:  # of its 20 epochs
+        assert rates[-1] < rates[len(expected) - 1]

@@ -164,3 +164,30 @@ def test_the_table_has_a_row_per_claim(two_cells):
     assert table["verdict"].tolist() == [HOLDS, NOT_TESTED]
     assert table["effect"][0] == pytest.approx(-0.1)
     assert math.isnan(table["effect"][1])
+
+
+def readings_of(**changes) -> Claim:
+    readings = {"first": {"init": "gaussian"}, "second": {"init": "default"}}
+    cells = [{"init": "$init"}]
+    given = {"kind": "at_least", "cells": cells, "readings": readings}
+    return claim_of(**(given | changes))
+
+
+def test_a_claim_holds_if_it_does_under_one_reading(two_cells):
+    collection = two_cells([0.7, 0.71, 0.72, 0.7, 0.71], [0.8, 0.81, 0.82, 0.8, 0.81])
+    judged = judged_one(readings_of(options=Options(value=0.75)), collection)
+    assert judged.verdict == HOLDS
+    assert judged.finding.of == "default (second)"
+    alone = judged_one(
+        claim_of(kind="at_least", cells=[{"init": "default"}], options=Options(value=0.75)),
+        collection,
+    )
+    assert judged.finding.least_p == 2 * alone.finding.least_p  # it had two chances
+
+
+def test_a_claim_is_reversed_only_if_it_is_under_all_readings(two_cells):
+    collection = two_cells([0.7, 0.71, 0.72, 0.7, 0.71], [0.8, 0.81, 0.82, 0.8, 0.81])
+    judged = judged_one(readings_of(options=Options(value=0.9)), collection)
+    assert (judged.verdict, judged.finding.of) == (REVERSED, "default (second)")
+    undecided = two_cells([0.7, 0.71, 0.72, 0.7, 0.71], [0.8, 0.91, 0.99, 0.86, 0.95])
+    assert judged_one(readings_of(options=Options(value=0.9)), undecided).verdict == UNDECIDED
