@@ -196,7 +196,7 @@ def remarks(comparison: Comparison) -> list[str]:
         "training: averages over the last epoch's batches. Each verdict is of its one score, and "
         "not corrected for the others."
     ]
-    seeds = [int(pair.scores["seeds"].min()) for pair in comparison.pairs if len(pair.scores)]
+    seeds = [int(pair.scores["seeds"].max()) for pair in comparison.pairs if len(pair.scores)]
     if seeds and min(seeds) == 0:
         told.append("Some have no seed in common: give them the same seed and num_seeds.")
     elif seeds and min(seeds) < MIN_VALUES:

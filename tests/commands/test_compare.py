@@ -16,7 +16,7 @@ def side(text, root):
 
 def cell(root, init, shift=0.0, **groups):
     curves = {
-        seed: curve((2.3, 0.1), (1.0 - seed / 10, 0.5 + seed / 100 + shift * (1 + seed / 20)))
+        seed: curve((2.3, 0.1), (1.0 - seed / 10, 0.7 + seed / 100 + shift * (1 + seed / 20)))
         for seed in range(5)
     }
     return write_cell(root, config_of(init=init, num_seeds=5, **groups), curves)
