@@ -6,7 +6,7 @@ from importlib import import_module
 import optsweep
 
 # What the first argument may name beside overrides -> the module whose `main` it is. Each takes
-# arguments, gives an exit code, and has a --help of its own.
+# arguments, gives an exit code, and has a --help of its own, which its `parser` knows.
 COMMANDS = {
     "repeat": "optsweep.cli.repeat",
     "report": "optsweep.study.aggregate",
@@ -25,6 +25,13 @@ def main() -> None:
         print(f"optsweep {optsweep.__version__}")
     elif name in COMMANDS:
         sys.exit(import_module(COMMANDS[name]).main(arguments))
+    elif name in ("-sc", "--shell-completion") and "query=" in "".join(arguments):
+        from optsweep.commands.completion import complete  # noqa: PLC0415
+
+        if complete(COMMANDS):
+            from optsweep.cli import main as train  # noqa: PLC0415
+
+            train()
     else:
         from optsweep.cli import main as train  # noqa: PLC0415
 

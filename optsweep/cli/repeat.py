@@ -36,7 +36,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         The exit code.
     """
     with in_one_line():
-        given = _parser().parse_args(arguments)
+        given = parser().parse_args(arguments)
         allow_targets(given.allow_targets)
         config = _with_settings(_config_of(given.cell), given.set)
         console = Console(highlight=False, soft_wrap=True)
@@ -115,25 +115,26 @@ def _compared(before: list[dict[str, str]], after: list[dict[str, str]]) -> str:
     return "the same as before, to the last digit"
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = OneLineParser(
+def parser() -> argparse.ArgumentParser:
+    """The command's arguments."""
+    made = OneLineParser(
         "optsweep repeat",
         description="Train a cell again from its folder, whose record is replaced at the end, and "
         "say whether its history is the same.",
     )
-    parser.add_argument("cell", type=Path, metavar="DIR", help="such as multirun/cells/NAME")
-    parser.add_argument(
+    made.add_argument("cell", type=Path, metavar="DIR", help="such as multirun/cells/NAME")
+    made.add_argument(
         "--set",
         nargs="+",
         default=[],
         metavar="KEY=VALUE",
         help="settings that do not decide the result, such as dataset.root=DIR",
     )
-    parser.add_argument(
+    made.add_argument(
         "--allow-targets",
         nargs="+",
         default=[],
         metavar="PACKAGE",
         help="packages of yours whose classes the cell may name",
     )
-    return parser
+    return made

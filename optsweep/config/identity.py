@@ -79,8 +79,14 @@ def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
             found |= _flat(value, f"{prefix}{key}.")
         else:
             plain = present(value) if key == "_target_" else value
-            found[f"{prefix}{key}"] = tuple(plain) if isinstance(plain, list) else plain
+            found[f"{prefix}{key}"] = _flat_list(plain) if isinstance(plain, list) else plain
     return found
+
+
+def _flat_list(values: list[Any]) -> tuple[Any, ...] | str:
+    """A list as a tuple, or as JSON if it holds more than plain values."""
+    nested = any(isinstance(value, (list, dict)) for value in values)
+    return json.dumps(values) if nested else tuple(values)
 
 
 def _numbers_alike(value: Any) -> Any:

@@ -193,9 +193,10 @@ def remarks(comparison: Comparison) -> list[str]:
     told = [
         "Differences are of the same seeds, with 95 % intervals; a diverged seed has accuracy 0 "
         "and an infinite loss. Where some seeds collapsed, medians take the place of means. While "
-        "training: averages over the last epoch's batches."
+        "training: averages over the last epoch's batches. Each verdict is of its one score, and "
+        "not corrected for the others."
     ]
-    seeds = [int(pair.scores["seeds"].min()) for pair in comparison.pairs if len(pair.scores)]
+    seeds = [int(pair.scores["seeds"].max()) for pair in comparison.pairs if len(pair.scores)]
     if seeds and min(seeds) == 0:
         told.append("Some have no seed in common: give them the same seed and num_seeds.")
     elif seeds and min(seeds) < MIN_VALUES:

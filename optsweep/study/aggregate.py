@@ -24,7 +24,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         The exit code.
     """
     with in_one_line():
-        given = _parser().parse_args(arguments)
+        given = parser().parse_args(arguments)
         # Only now, for it takes its time.
         from joblib import cpu_count  # noqa: PLC0415 (also knows of affinity and of quotas)
 
@@ -61,11 +61,12 @@ def tell(report: Report) -> int:
     return DAMAGED if report.damaged else 0
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = OneLineParser("optsweep report", description="Make the report of a folder of runs.")
-    parser.add_argument("runs", nargs="?", type=Path, default=Path(RUNS_FOLDER), metavar="RUNS")
-    parser.add_argument("--out", type=Path, help="default: RUNS/report")
-    return parser
+def parser() -> argparse.ArgumentParser:
+    """The command's arguments."""
+    made = OneLineParser("optsweep report", description="Make the report of a folder of runs.")
+    made.add_argument("runs", nargs="?", type=Path, default=Path(RUNS_FOLDER), metavar="RUNS")
+    made.add_argument("--out", type=Path, help="default: RUNS/report")
+    return made
 
 
 def _say(line: str) -> None:

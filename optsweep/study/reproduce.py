@@ -42,7 +42,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         The exit code: 1 if an experiment failed, else that of the report.
     """
     with in_one_line():
-        return _reproduce(_parser().parse_args(arguments))
+        return _reproduce(parser().parse_args(arguments))
 
 
 def _reproduce(given: argparse.Namespace) -> int:
@@ -154,26 +154,27 @@ def _overview(experiments: Sequence[Experiment], clock: Clock) -> Table:
     return table
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = OneLineParser(
+def parser() -> argparse.ArgumentParser:
+    """The command's arguments."""
+    made = OneLineParser(
         prog="optsweep reproduce",
         description="Train every experiment of the study that is not done yet, then report. "
         "It can be stopped at any time; the same command continues.",
     )
-    parser.add_argument("--only", nargs="+", metavar="NAME", help="experiments, of conf/experiment")
-    parser.add_argument("--num-seeds", type=count, metavar="N", help="seeds of every cell")
-    parser.add_argument(
+    made.add_argument("--only", nargs="+", metavar="NAME", help="experiments, of conf/experiment")
+    made.add_argument("--num-seeds", type=count, metavar="N", help="seeds of every cell")
+    made.add_argument(
         "--quick",
         action="store_true",
         help=f"a few minutes in all: {QUICK_NUM_SEEDS} seeds, {QUICK_TRAIN_SIZE} training "
         f"images, half of the epochs; kept in {QUICK_ROOT}",
     )
-    parser.add_argument("--out", type=Path, metavar="DIR", help="folder of the report")
-    parser.add_argument(
+    made.add_argument("--out", type=Path, metavar="DIR", help="folder of the report")
+    made.add_argument(
         "--set",
         nargs="+",
         default=[],
         metavar="KEY=VALUE",
         help="further settings of every cell, such as trainer.device=cpu",
     )
-    return parser
+    return made

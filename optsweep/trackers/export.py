@@ -79,7 +79,7 @@ def export(
     Returns:
         The number of records that were brought.
     """
-    num_told, named = 0, set()
+    num_told, named, said = 0, set(), ""
     with _alone(tracker):
         told = dict(tracker.told())
         while True:
@@ -104,6 +104,10 @@ def export(
                 if missing:
                     say(f"not trained yet: {len(missing)} cells")
                 return num_told
+            waiting = f"waiting for {len(missing)} cells" if missing else "waiting for more trials"
+            if waiting != said:
+                say(waiting)
+                said = waiting
             time.sleep(every)
 
 

@@ -1,10 +1,12 @@
 """A search in optuna-dashboard, looked at in a real browser."""
 
+import json
 import socket
 import subprocess
 import sys
 import time
 import urllib.request
+import warnings
 
 import optuna
 import pytest
@@ -12,12 +14,24 @@ import pytest
 pytest.importorskip("optuna_dashboard")
 
 
-@pytest.fixture
-def dashboard(tmp_path):
-    """Address of a dashboard that shows a study of three trials."""
-    url = f"sqlite:///{tmp_path / 'study.db'}"
+def _objective(trial):
+    """Good trials have a small rate, bad ones a great weight decay."""
+    rate = trial.suggest_float("optimizer.lr", 0, 1)
+    return -rate - 10 * trial.suggest_float("optimizer.weight_decay", 0, 1) ** 20
+
+
+@pytest.fixture(scope="module")
+def url(tmp_path_factory):
+    """Of a study of thirty trials."""
+    url = f"sqlite:///{tmp_path_factory.mktemp('search') / 'study.db'}"
     study = optuna.create_study(study_name="weight_decay", storage=url, direction="maximize")
-    study.optimize(lambda trial: trial.suggest_float("optimizer.weight_decay", 0, 1), n_trials=3)
+    study.optimize(_objective, n_trials=30)
+    return url
+
+
+@pytest.fixture(scope="module")
+def dashboard(url):
+    """Address of a dashboard that shows it."""
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         port = listener.getsockname()[1]
@@ -40,6 +54,17 @@ def dashboard(tmp_path):
     finally:
         process.terminate()
         process.wait()
+
+
+def test_the_dashboards_importances_are_of_the_best_trials(dashboard, url):
+    with urllib.request.urlopen(f"{dashboard}/api/studies/1/param_importances") as answer:
+        (told,) = json.load(answer)["param_importances"]
+    study = optuna.load_study(study_name=None, storage=url)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+        evaluator = optuna.importance.PedAnovaImportanceEvaluator()
+        wanted = optuna.importance.get_param_importances(study, evaluator=evaluator)
+    assert {each["name"]: each["importance"] for each in told} == pytest.approx(wanted)
 
 
 def test_the_dashboard_shows_a_search(dashboard, browser):
