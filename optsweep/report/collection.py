@@ -7,6 +7,7 @@ is there), `partial` (begun, not finished) or `corrupt` (its files cannot be use
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 from collections import Counter
@@ -299,10 +300,12 @@ def _read_cell(directory: Path) -> tuple[dict[str, Any], dict[str, pd.DataFrame]
     try:
         if not directory.is_dir():
             raise InputError("it is a file, not a folder")
-        known["facets"] = _read_facets(directory)
+        with contextlib.suppress(InputError, OSError, ValueError):
+            known["facets"] = _read_facets(directory)  # a kill may have left none
         result = runs.read_result(directory)
         if result is None:
             return known | {"status": "partial", "reason": "begun, but not finished"}, {}
+        known["facets"] = known["facets"] or _read_facets(directory)
         if not directory.name.endswith(str(result["config_hash"])):
             raise InputError(f"{runs.RESULT_FILE} belongs to another configuration")
         tables = {"seeds": _seeds(result), "history": _history(directory / runs.HISTORY_FILE)}

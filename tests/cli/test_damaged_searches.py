@@ -95,6 +95,10 @@ OF_STUDIES = DAMAGE | {
     "a value": by_sql("UPDATE trial_values SET value = 0.99 WHERE trial_id = 2"),
     "NaN": by_sql("UPDATE trial_values SET value = NULL, value_type = 'INF_POS'"),
     "a parameter": by_sql("UPDATE trial_params SET param_value = 1e-5 WHERE trial_id = 1"),
+    "a setting": by_sql(
+        "UPDATE study_user_attributes SET value_json = replace(value_json, 'SGD', 'Adam')"
+        " WHERE key = 'settings'"
+    ),
     "the last trial": by_sql("DELETE FROM trials WHERE number = 2"),
     "the first trial": by_sql("DELETE FROM trials WHERE number = 0"),
     "all trials": by_sql("DELETE FROM trials"),
