@@ -7,7 +7,6 @@ is there), `partial` (begun, not finished) or `corrupt` (its files cannot be use
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 from collections import Counter
@@ -300,12 +299,14 @@ def _read_cell(directory: Path) -> tuple[dict[str, Any], dict[str, pd.DataFrame]
     try:
         if not directory.is_dir():
             raise InputError("it is a file, not a folder")
-        with contextlib.suppress(InputError, OSError, ValueError):
-            known["facets"] = _read_facets(directory)  # a kill may have left none
+        try:
+            known["facets"] = _read_facets(directory)
+        except (InputError, OSError, ValueError):
+            if os.path.lexists(directory / runs.RESULT_FILE):
+                raise  # else it was killed before it had a configuration
         result = runs.read_result(directory)
         if result is None:
             return known | {"status": "partial", "reason": "begun, but not finished"}, {}
-        known["facets"] = known["facets"] or _read_facets(directory)
         if not directory.name.endswith(str(result["config_hash"])):
             raise InputError(f"{runs.RESULT_FILE} belongs to another configuration")
         tables = {"seeds": _seeds(result), "history": _history(directory / runs.HISTORY_FILE)}
