@@ -299,7 +299,11 @@ def _read_cell(directory: Path) -> tuple[dict[str, Any], dict[str, pd.DataFrame]
     try:
         if not directory.is_dir():
             raise InputError("it is a file, not a folder")
-        known["facets"] = _read_facets(directory)
+        try:
+            known["facets"] = _read_facets(directory)
+        except (InputError, OSError, ValueError):
+            if os.path.lexists(directory / runs.RESULT_FILE):
+                raise  # else it was killed before it had a configuration
         result = runs.read_result(directory)
         if result is None:
             return known | {"status": "partial", "reason": "begun, but not finished"}, {}

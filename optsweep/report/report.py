@@ -70,6 +70,7 @@ def write_report(
     collection = collect_runs(folder)
     found = count(len(collection.experiments), "experiment")
     say(f"read {count(len(collection.cells), 'cell')} of {found} in {folder}")
+    runs.remove_partials(folder)
     for each in (out, out / runs.TABLES_FOLDER, out / runs.FIGURES_FOLDER):
         each.mkdir(parents=True, exist_ok=True)
         runs.remove_partials(each)

@@ -10,9 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import csv
-import hashlib
 import io
-import json
 import re
 import sqlite3
 from collections import Counter
@@ -29,7 +27,7 @@ from optuna.trial import FrozenTrial, Trial, TrialState
 from optsweep import runs, seals
 from optsweep.config.checks import InputError, first_line
 from optsweep.provenance import by_other_code
-from optsweep.search.storage import SEALED, connect, sqlite_url
+from optsweep.search.storage import SEALED, SETTINGS, checksum, connect, sqlite_url
 from optsweep.search.trials import ALIVE, CELL, REFUSED
 
 _CHECKSUM = "sha256"  # user attribute of such a trial
@@ -56,7 +54,7 @@ def _checksum(trial: FrozenTrial, state: TrialState, value: float | None) -> str
         "intermediate_values": {str(k): v for k, v in trial.intermediate_values.items()},
         "user_attrs": {k: v for k, v in trial.user_attrs.items() if k not in left_out},
     }
-    return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()
+    return checksum(told)
 
 
 def is_begun(path: Path) -> bool:
@@ -81,7 +79,7 @@ def damage_of_file(path: Path) -> str:
         with _opened(path) as connection:
             (found,), *_ = connection.execute("PRAGMA integrity_check(1)").fetchall()
             names = _tables(connection)
-    except sqlite3.DatabaseError as error:
+    except (sqlite3.DatabaseError, ValueError) as error:  # the latter of text that is none
         _raise_if_refused(path, error)
         return f"is damaged ({first_line(error)})"
     if found != "ok":
@@ -105,6 +103,17 @@ def _opened(path: Path) -> Iterator[sqlite3.Connection]:
         yield connection
 
 
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Without what Optuna says of a file that it cannot read in one way, and tries in another."""
+    before = optuna.logging.get_verbosity()
+    optuna.logging.set_verbosity(optuna.logging.CRITICAL)
+    try:
+        yield
+    finally:
+        optuna.logging.set_verbosity(before)
+
+
 def _tables(connection: sqlite3.Connection) -> set[str]:
     return {name for (name,) in connection.execute("SELECT name FROM sqlite_master")}
 
@@ -120,11 +129,13 @@ def damage_of_trials(studies: Sequence[Study], folder: Path | None = None) -> st
         trials = study.get_trials(deepcopy=False)
         if [trial.number for trial in trials] != list(range(len(trials))):
             return "lacks trials"
+        sealed = study.user_attrs.get(SEALED)
+        if sealed is not None and sealed != checksum(study.user_attrs.get(SETTINGS)):
+            return "has settings not as they were told"
         for trial in trials:
             refused = trial.state is TrialState.FAIL and REFUSED in trial.user_attrs
-            if (refused or trial.state in _ENDED) and not _is_as_told(
-                trial, study.user_attrs.get(SEALED, False)
-            ):
+            ended = refused or trial.state in _ENDED
+            if ended and not _is_as_told(trial, is_sealed=sealed is not None):
                 return f"has trial {trial.number} not as it was told"
     listed = _listed_trials(folder) if folder is not None else Counter()
     return "lacks trials" if listed - Counter(map(_row_of, _all_ended(studies))) else ""
@@ -179,8 +190,9 @@ def damage_of_search(folder: Path) -> tuple[list[Study], list[seals.Damage]]:
     studies: list[Study] = []
     if not reason and path.exists() and is_begun(path):
         try:
-            studies = studies_in(connect(sqlite_url(folder)))
-            reason = damage_of_trials(studies, folder)
+            with _quiet():
+                studies = studies_in(connect(sqlite_url(folder)))
+                reason = damage_of_trials(studies, folder)
         except Exception as error:  # whatever Optuna or SQLAlchemy find wrong with the file
             _raise_if_refused(path, error)
             reason = f"is not the Optuna study of a search ({first_line(error)})"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 import time
 import zlib
@@ -22,8 +23,9 @@ from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 from optsweep.config.checks import InputError, as_text
 from optsweep.runs import STUDY_FILE
 
-SEALED = "sealed"  # user attribute: whether all trials that have ended carry a checksum
-_SETTINGS = "settings"  # user attribute that tells what an Optuna study searches
+SETTINGS = "settings"  # user attribute that tells what an Optuna study searches
+# And another one, the checksum of these; then all trials that have ended carry one as well.
+SEALED = "sealed"
 _SECONDS_BETWEEN_TRIES = 0.02
 _SECONDS_OF_SILENCE = 5.0  # of waiting for a lock, before that is said
 _FILE_SECONDS = 60.0  # of waiting for SQLite, which a process that stands still may have locked
@@ -87,10 +89,11 @@ def open_study(url: str, name: str, sampler: BaseSampler, settings: Mapping[str,
                 direction="maximize",
                 load_if_exists=True,
             )
-            known = study.user_attrs.get(_SETTINGS)
+            known = study.user_attrs.get(SETTINGS)
             if known is None:
-                study.set_user_attr(SEALED, not study.get_trials(deepcopy=False))
-                study.set_user_attr(_SETTINGS, dict(settings))
+                if not study.get_trials(deepcopy=False):
+                    study.set_user_attr(SEALED, checksum(dict(settings)))
+                study.set_user_attr(SETTINGS, dict(settings))
     except ModuleNotFoundError as error:
         raise InputError(
             f"hydra.sweeper.storage={_shown(url)}: {error}; for PostgreSQL: "
@@ -175,6 +178,11 @@ def _advisory_lock(url: URL) -> Iterator[None]:
         lock = sqlalchemy.func.pg_try_advisory_lock(zlib.crc32(b"optsweep"))
         _until(lambda: bool(connection.scalar(sqlalchemy.select(lock))), str(url))
         yield
+
+
+def checksum(told: Any) -> str:
+    """The SHA-256 of plain data, whether before or after it was kept as JSON."""
+    return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()
 
 
 def _check_same(name: str, known: Mapping[str, Any], settings: Mapping[str, Any]) -> None:

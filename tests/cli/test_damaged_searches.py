@@ -10,6 +10,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import optuna
 import pytest
 
 from optsweep import runs, seals
@@ -32,10 +33,10 @@ GRID = ("--multirun", "name=listed", "trainer.epochs=1", "trainer.engine=torch",
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory, data_root):
-    """A search of three trials, another one, and a grid of two cells, as programs leave them."""
+    """A search of three trials, twice, and a grid of two cells, as programs leave them."""
     root = tmp_path_factory.mktemp("made")
     tests = Path(__file__).resolve().parents[1]
-    for command in (SEARCH, (*SEARCH, "name=other", "init=gaussian"), GRID):
+    for command in (SEARCH, GRID):
         subprocess.run(
             [
                 *(sys.executable, "-m", "optsweep", "--config-dir", str(tests / "conf")),
@@ -46,7 +47,17 @@ def made(tmp_path_factory, data_root):
             check=True,
             capture_output=True,
         )
+    shutil.copytree(root / runs.RUNS_FOLDER / "mine", root / runs.RUNS_FOLDER / "other")
     return root / runs.RUNS_FOLDER
+
+
+def another_s(path: Path) -> None:
+    """Put in a file's place that of another search."""
+    if path.name != runs.STUDY_FILE:
+        return write(path, b"variant,trial,kind,objective,overrides,cell\n")
+    path.unlink()
+    study = optuna.create_study(study_name="mine", storage=f"sqlite:///{path}")
+    study.optimize(lambda trial: trial.suggest_float("optimizer.weight_decay", 0, 1), n_trials=3)
 
 
 @pytest.fixture
@@ -81,7 +92,7 @@ DAMAGE = {
     "truncated": lambda path: write(path, path.read_bytes()[: path.stat().st_size // 2]),
     "not UTF-8": lambda path: write(path, b"\xff\xfe\xfa" + path.read_bytes()),
     "a folder": as_folder,
-    "another's": lambda path: shutil.copy(path.parent.parent / "other" / path.name, path),
+    "another's": another_s,
 }
 OF_TABLES = DAMAGE | {
     "a digit": lambda path: write(path, re.sub(rb"\d(?=\D*$)", b"x", path.read_bytes(), count=1)),
@@ -95,6 +106,10 @@ OF_STUDIES = DAMAGE | {
     "a value": by_sql("UPDATE trial_values SET value = 0.99 WHERE trial_id = 2"),
     "NaN": by_sql("UPDATE trial_values SET value = NULL, value_type = 'INF_POS'"),
     "a parameter": by_sql("UPDATE trial_params SET param_value = 1e-5 WHERE trial_id = 1"),
+    "a setting": by_sql(
+        "UPDATE study_user_attributes SET value_json = replace(value_json, 'SGD', 'Adam')"
+        " WHERE key = 'settings'"
+    ),
     "the last trial": by_sql("DELETE FROM trials WHERE number = 2"),
     "the first trial": by_sql("DELETE FROM trials WHERE number = 0"),
     "all trials": by_sql("DELETE FROM trials"),
@@ -209,10 +224,20 @@ def test_the_report_names_all_that_is_damaged_and_shows_the_rest(copy, tmp_path)
     assert "search_mine" not in text
 
 
-@pytest.mark.parametrize("damage", ["empty", "no tables", "no trials", "old and torn"])
-def test_a_bad_search_does_not_take_the_report_away(copy, tmp_path, damage):
+def test_a_bad_search_does_not_take_the_report_away(copy, tmp_path):
     """As a kill in the first moments leaves one, and one without checksums."""
-    folder = copy / "bad"
+    for damage in ("empty", "no tables", "no trials", "old and torn"):
+        make_bad(copy, copy / f"bad_{damage.replace(' ', '_')}", damage)
+    report = write_report(copy, tmp_path / "out", outline())
+    torn = copy / "bad_old_and_torn" / runs.FINALS_FILE
+    assert [each.path for each in report.damaged] == [torn]
+    assert "search_mine" in report.page.read_text()
+    for folder in copy.glob("bad_*"):
+        assert mend(folder) == []
+        assert (folder / runs.STUDY_FILE).exists()
+
+
+def make_bad(copy: Path, folder: Path, damage: str) -> None:
     folder.mkdir()
     path = folder / runs.STUDY_FILE
     if damage == "empty":
@@ -226,12 +251,6 @@ def test_a_bad_search_does_not_take_the_report_away(copy, tmp_path, damage):
         by_sql(statement)(path)
         if damage == "old and torn":
             (folder / runs.FINALS_FILE).write_bytes(b"\xff\x00variant,kind\n1,2,3\n")
-    report = write_report(copy, tmp_path / "out", outline())
-    expected = [folder / runs.FINALS_FILE] if damage == "old and torn" else []
-    assert [each.path for each in report.damaged] == expected
-    assert "search_mine" in report.page.read_text()
-    assert mend(folder) == []
-    assert path.exists()
 
 
 def test_the_search_makes_again_what_was_damaged(copy, run, tmp_path):
@@ -277,4 +296,3 @@ def test_a_search_trains_again_what_other_code_made(copy, run):
     assert (code, errors) == (0, "")
     assert "study.db has trials by an unknown version; it was set aside in" in output
     assert output.count("results: ") == 4
-    assert "other code" not in run(*SEARCH, "rerun=stale")[1]

@@ -159,3 +159,13 @@ def test_a_list_of_cells_without_its_columns_is_left_out(tmp_path):
     assert collection.experiments == []
     (damage,) = collection.damaged
     assert str(damage) == f"{tmp_path / 'foreign' / 'cells.csv'} is not a list of cells"
+
+
+def test_a_cell_that_was_killed_in_its_first_moments_is_partial(tmp_path):
+    """Its log and its lease are there before its configuration is."""
+    directory = tmp_path / "cells" / "default_0123456789"
+    directory.mkdir(parents=True)
+    (directory / runs.LOG_FILE).touch()
+    collection = collect_runs(tmp_path)
+    assert (*collection.cells["status"],) == ("partial",)
+    assert collection.damaged == []
