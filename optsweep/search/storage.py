@@ -20,7 +20,7 @@ from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 
 from optsweep.config.checks import InputError, as_text
-from optsweep.runs import STUDY_FILE
+from optsweep.runs import STUDY_FILE, refusal
 
 SEALED = "sealed"  # user attribute: whether all trials that have ended carry a checksum
 _SETTINGS = "settings"  # user attribute that tells what an Optuna study searches
@@ -80,13 +80,12 @@ def open_study(url: str, name: str, sampler: BaseSampler, settings: Mapping[str,
     try:
         with alone(url):
             storage = connect(url)
-            study = optuna.create_study(
-                study_name=name,
-                storage=storage,
-                sampler=sampler,
-                direction="maximize",
-                load_if_exists=True,
-            )
+            if name in optuna.get_all_study_names(storage):  # a disk may be read-only by now
+                study = optuna.load_study(study_name=name, storage=storage, sampler=sampler)
+            else:
+                study = optuna.create_study(
+                    study_name=name, storage=storage, sampler=sampler, direction="maximize"
+                )
             known = study.user_attrs.get(_SETTINGS)
             if known is None:
                 study.set_user_attr(SEALED, not study.get_trials(deepcopy=False))
@@ -119,7 +118,11 @@ def alone(url: str) -> Iterator[None]:
     """
     parsed = make_url(url)
     if parsed.get_backend_name() == "sqlite" and parsed.database:
-        Path(parsed.database).parent.mkdir(parents=True, exist_ok=True)
+        folder = Path(parsed.database).parent
+        if folder.is_dir() and refusal(folder):  # nobody writes who is kept out by this lock
+            yield
+            return
+        folder.mkdir(parents=True, exist_ok=True)
         lock = filelock.FileLock(f"{parsed.database}.lock", blocking=False)
 
         def try_once() -> bool:

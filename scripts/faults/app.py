@@ -64,7 +64,14 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     add = parser.add_argument
     add("--quick", action="store_true", help="a small sample of each kind, in 90 seconds")
     add("--seed", type=int, metavar="N", help="of the randomness; default: another every time")
-    add("--only", nargs="+", choices=[*KINDS], default=[*KINDS], metavar="KIND", help=" ".join(KINDS))
+    add(
+        "--only",
+        nargs="+",
+        choices=[*KINDS],
+        default=[*KINDS],
+        metavar="KIND",
+        help=" ".join(KINDS),
+    )
     add("--jobs", type=count, metavar="N", default=cpu_count(), help="trials at a time")
     return parser.parse_args(arguments)
 
@@ -112,10 +119,11 @@ def _add(tally: Tally, kind: str, trial: Trial, verdict: Verdict) -> None:
 def table(tallies: dict[str, Tally], seconds: float) -> str:
     """The counts of all kinds, and their sums."""
     heading = f"{'faults':10}{'tried':>8}{'skipped':>9}{'lost':>7}{'wrong':>7}"
-    rows = [
-        (kind, tally.trials, tally.skipped, len(tally.lost), len(tally.wrong))
+    counts = {
+        kind: (tally.trials, tally.skipped, len(tally.lost), len(tally.wrong))
         for kind, tally in tallies.items()
-    ]
-    rows.append(("all", *(sum(row[i] for row in rows) for i in range(1, 5))))  # type: ignore[misc]
-    lines = [f"{name:10}{a:8}{b:9}{c:7}{d:7}" for name, a, b, c, d in rows]
+    }
+    a, b, c, d = (sum(column) for column in zip(*counts.values(), strict=True))
+    counts["all"] = (a, b, c, d)
+    lines = [f"{kind:10}{a:8}{b:9}{c:7}{d:7}" for kind, (a, b, c, d) in counts.items()]
     return "\n".join(["", heading, *lines, f"{seconds:.0f} s"])

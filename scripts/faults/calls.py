@@ -42,6 +42,6 @@ def library(workshop: Workshop) -> tuple[Library | None, str]:
     with _lock:
         if not path.exists():
             source = Path(__file__).with_name("calls.c")
-            command = [compiler, "-shared", "-fPIC", "-O1", "-o", path, source, "-ldl"]
+            command = [compiler, "-shared", "-fPIC", "-O1", "-o", str(path), str(source), "-ldl"]
             subprocess.run(command, check=True)
     return Library(path), ""

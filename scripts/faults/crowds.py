@@ -71,12 +71,15 @@ def _fetches(ground: Ground, rng: random.Random) -> Verdict:
     given = (*FETCHED, "dataset.debian_folder=/images")
     path = {"PATH": f"{_programs(ground.folder / 'programs')}{os.pathsep}{os.environ['PATH']}"}
     killed, other = (
-        ground.start("hydra.run.dir=mine", *given, data=data, **path),
-        ground.start("hydra.run.dir=other", *given, data=data, **path),
+        ground.start("hydra.run.dir=mine", *given, data=data, environment=path),
+        ground.start("hydra.run.dir=other", *given, data=data, environment=path),
     )
     time.sleep(rng.uniform(1, 4))
     kill(killed)
-    for done in (finish(other), ground.run("hydra.run.dir=mine", *given, data=data, **path)):
+    for done in (
+        finish(other),
+        ground.run("hydra.run.dir=mine", *given, data=data, environment=path),
+    ):
         lines = [line for line in done.errors.splitlines() if not line.startswith("fetching")]
         verdict.expect(done.code == 0 and not lines, done.told)
     whole = ground.workshop.undisturbed(*FETCHED, "dataset.debian_folder=/images")

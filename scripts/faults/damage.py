@@ -16,6 +16,7 @@ from optsweep.config.checks import InputError
 from optsweep.config.identity import config_hash
 from optsweep.data.files import FILES
 from optsweep.report.collection import TRAINED
+from optsweep.seals import SUMS_FILE
 
 SWEEP = (
     *("--multirun", "name=damaged", "optimizer=sgd,adam", "num_seeds=2", "batch_size=50"),
@@ -44,6 +45,8 @@ def trials(quick: bool) -> list[Trial]:
         ("a cell's", of_cells, [*ways.OF_TEXTS, ways.swapped], _of_cell),
         ("a sweep's", [runs.SWEEP_FILE, runs.SWEEP_FILES], ways.OF_TEXTS, _of_sweep),
         ("a search's", [runs.FINALS_FILE, runs.SUMMARY_FILE], ways.OF_TEXTS, _of_search),
+        ("a sweep's", [SUMS_FILE], ways.OF_BYTES[:-1], _of_sweep),
+        ("a search's", [SUMS_FILE], ways.OF_BYTES[:-1], _of_search),
         ("a search's", [runs.STUDY_FILE], ways.OF_BYTES, _of_search),
         ("a killed cell's", [runs.CHECKPOINT_FILE], ways.OF_BYTES[:-1], _of_checkpoint),
         ("data in", [f"{file}.gz" for file in FILES], ways.OF_BYTES, _of_data),
@@ -104,7 +107,7 @@ def _of_list(
     verdict, folder = Verdict(), ground.runs / "damaged"
     (path,) = folder.glob(name)
     way(path, rng)
-    _check_report(ground, verdict, None, command)
+    _check_report(ground, verdict, None, command, path.name)
     done = ground.fork(*command)
     if done.code == 2:
         told = done.is_one_line and str(path) in done.errors.replace("sqlite:///", "")
@@ -117,7 +120,11 @@ def _of_list(
 
 
 def _check_report(
-    ground: Ground, verdict: Verdict, harmed: Sequence[Path] | None, command: Sequence[str]
+    ground: Ground,
+    verdict: Verdict,
+    harmed: Sequence[Path] | None,
+    command: Sequence[str],
+    file: str = "",
 ) -> None:
     """Have a report made of damaged runs; it names the harmed cells and has no number of theirs.
 
@@ -126,16 +133,20 @@ def _check_report(
         verdict: What is wrong goes there.
         harmed: The cells; None: a file of the sweep or search, which it may well do without.
         command: What made them.
+        file: That of the sweep or search.
     """
     done = ground.fork("report", runs.RUNS_FOLDER)
     codes = {0, _DAMAGED_ENDS} if harmed is None else {_DAMAGED_ENDS if harmed else 0}
     fine = done.code in codes and TRACEBACK not in done.errors
     verdict.expect(fine, f"report: {done.told}")
+    said = done.output + done.errors
+    verdict.expect(done.code != _DAMAGED_ENDS or file in said, f"the report does not name {file}")
     for cell in harmed or ():
-        said = done.output + done.errors
         verdict.expect(cell.name in said, f"the report does not name {cell.name}")
     whole = _rows(_undisturbed_report(ground, command))
     found = _rows(ground.runs / runs.REPORT_FOLDER)
+    complete = done.code != 0 or harmed is not None or found.keys() == whole.keys()
+    verdict.expect(complete, "settings are missing in the report, and it says nothing")
     for key, row in found.items():
         if row["status"] in TRAINED:
             right = whole.get(key, {})
@@ -156,12 +167,12 @@ def _undisturbed_report(ground: Ground, command: Sequence[str]) -> Path:
     return ground.workshop.once((*command, "report"), make)
 
 
-def _rows(report: Path) -> dict[tuple[str, str], dict[str, str]]:
-    """The rows of a report's tables, by the file and what they are of."""
-    found = {}
+def _rows(report: Path) -> dict[str, dict[str, str]]:
+    """The rows of a report's tables, by the cells that they are of."""
+    found: dict[str, dict[str, str]] = {}
     for path in sorted((report / runs.TABLES_FOLDER).glob("*.csv")):
         with path.open(newline="", encoding="utf-8") as file:
-            found |= {(path.name, row["cells"]): row for row in csv.DictReader(file)}
+            found |= {row["cells"]: row for row in csv.DictReader(file)}
     return found
 
 

@@ -30,7 +30,10 @@ _NOBODY = 65534
 def trials(quick: bool) -> list[Trial]:
     """Calls that fail, then real disks."""
     made = [
-        Trial(f"{how}{' from then on' if lasts else ''} in {what}, {number}", partial(*called))
+        Trial(
+            f"{how}{' from then on' if lasts else ''} in {what}, {number}",
+            partial(_failing_call, command, how, num_calls, lasts),
+        )
         for what, command, num_calls, times in (
             ("a sweep", SWEEP, 100, 1 if quick else 5),
             ("a search", SEARCH, 700, 0 if quick else 2),
@@ -38,7 +41,6 @@ def trials(quick: bool) -> list[Trial]:
         for number in range(times)
         for how in ("EIO", "ENOSPC", "READ")
         for lasts in ((False,) if quick else (False, True))
-        for called in [(_failing_call, command, how, num_calls, lasts)]
     ]
     for what, command in (("a sweep", SWEEP), ("a search", SEARCH)):
         if quick and command is SEARCH:
@@ -72,7 +74,7 @@ def _failing_call(
         ground.begin_with(*command)
         num_calls = 20
     number = rng.randrange(1, num_calls)
-    done = finish(ground.start(*command, **library.failing(how, number, lasts)))
+    done = finish(ground.start(*command, environment=library.failing(how, number, lasts)))
     _expect_lines(verdict, done)
     _continue(ground, command, verdict)
     return verdict
@@ -99,7 +101,10 @@ def _disk(ground: Ground, options: str) -> Iterator[bool]:
     """A disk of its own for the runs; False where nobody may mount one."""
     ground.runs.mkdir()
     mount = ["mount", "-t", "tmpfs", "-o", options, "optsweep-faults", str(ground.runs)]
-    if not shutil.which("mount") or subprocess.run(mount, capture_output=True).returncode:
+    if (
+        not shutil.which("mount")
+        or subprocess.run(mount, capture_output=True, check=False).returncode
+    ):
         yield False
         return
     try:
@@ -152,16 +157,17 @@ def _read_only(command: tuple[str, ...], ground: Ground, rng: random.Random) -> 
         probe = [*without_rights, sys.executable, "-c", "import optsweep, faults.ground"]
         places = os.pathsep.join([str(CHECKOUT), str(CHECKOUT / "scripts")])
         environment = os.environ | {"PYTHONPATH": places}
-        if not shutil.which("setpriv") or subprocess.run(
-            probe, env=environment, capture_output=True
-        ).returncode:
+        if (
+            not shutil.which("setpriv")
+            or subprocess.run(probe, env=environment, capture_output=True, check=False).returncode
+        ):
             return Verdict(skipped="no user without rights may use this Python")
     cache = ground.folder / "cache"
     cache.mkdir()
     home = {"HOME": str(cache), "XDG_CACHE_HOME": str(cache), "MPLCONFIGDIR": str(cache)}
     cache.chmod(0o777)
     ground.folder.chmod(0o555)
-    done = ground.run(*command, before=without_rights, **home)
+    done = ground.run(*command, before=without_rights, environment=home)
     verdict.expect(done.is_one_line and str(ground.folder) in done.errors, done.told)
     ground.folder.chmod(0o755)
     _continue(ground, command, verdict)
@@ -176,5 +182,3 @@ def _removed(command: tuple[str, ...], ground: Ground, rng: random.Random) -> Ve
     _expect_lines(verdict, finish(process))
     _continue(ground, command, verdict)
     return verdict
-
-

@@ -31,23 +31,24 @@ class ForkServer:
         """
         self._process = subprocess.Popen(
             [sys.executable, "-m", "faults.forks", *command],
-            env={**environment, "PYTHONPATH": os.pathsep.join([_SCRIPTS, environment["PYTHONPATH"]])},
+            env={
+                **environment,
+                "PYTHONPATH": os.pathsep.join([_SCRIPTS, environment["PYTHONPATH"]]),
+            },
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
             start_new_session=True,
         )
 
-    def run(
-        self, arguments: Sequence[str], folder: Path, environment: Mapping[str, str], seconds: float
-    ) -> tuple[int, str, str]:
+    def run(self, arguments: Sequence[str], folder: Path, seconds: float) -> tuple[int, str, str]:
         """Exit code, standard output and standard error of the program with these arguments."""
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         with tempfile.TemporaryDirectory(prefix="optsweep-fork-") as name:
             paths = [str(Path(name, stream)) for stream in ("out", "err")]
-            job = [list(arguments), str(folder), dict(environment), paths, seconds]
-            self._process.stdin.write(json.dumps(job) + "\n")
+            job = [list(arguments), str(folder), paths]
+            self._process.stdin.write(json.dumps([seconds, job]) + "\n")
             self._process.stdin.flush()
             code = json.loads(self._process.stdout.readline())
             output, errors = (Path(path).read_text(errors="replace") for path in paths)
@@ -69,10 +70,11 @@ def _serve(overrides: Sequence[str]) -> None:
     os.dup2(2, 1)
     _import_everything(overrides)
     for line in sys.stdin:
+        seconds, job = json.loads(line)
         child = os.fork()
         if not child:
-            _be_the_program(*json.loads(line)[:4])
-        answers.write(json.dumps(_wait(child, json.loads(line)[4])) + "\n")
+            _be_the_program(*job)
+        answers.write(json.dumps(_wait(child, seconds)) + "\n")
         answers.flush()
 
 
@@ -93,15 +95,12 @@ def _import_everything(overrides: Sequence[str]) -> None:
     train_cell(plan_cell(compose(*overrides)))
 
 
-def _be_the_program(
-    arguments: list[str], folder: str, environment: dict[str, str], paths: list[str]
-) -> None:
+def _be_the_program(arguments: list[str], folder: str, paths: list[str]) -> None:
     """What `python -m optsweep ARGUMENTS` is; does not return."""
     code: object = 1
     try:
         os.setsid()
         os.chdir(folder)
-        os.environ.update(environment)
         for descriptor, path in ((0, os.devnull), (1, paths[0]), (2, paths[1])):
             opened = os.open(path, os.O_RDWR | os.O_CREAT | os.O_TRUNC, 0o600)
             os.dup2(opened, descriptor)

@@ -11,7 +11,7 @@ import sys
 import tempfile
 import threading
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -25,6 +25,7 @@ CONF = CHECKOUT / "tests" / "conf"
 SLICE = CHECKOUT / "tests" / "data" / "slice"  # a thousand real images
 SECONDS = 120.0  # no command here takes a tenth of it
 ERROR = "optsweep: error: "
+_NOTHING: Mapping[str, str] = {}
 TRACEBACK = "Traceback (most recent call last)"
 # Trained once before anything is forked, which then finds it compiled.
 _WARM_UP = (
@@ -206,9 +207,7 @@ class Ground:
         *given: str,
         before: Sequence[str] = (),
         data: Path | None = None,
-        stdout: int | None = subprocess.PIPE,
-        stderr: int | None = subprocess.PIPE,
-        **environment: str,
+        environment: Mapping[str, str] = _NOTHING,
     ) -> subprocess.Popen[str]:
         """The program, in a process and a group of its own.
 
@@ -216,8 +215,6 @@ class Ground:
             given: Its arguments, after those that make it quick.
             before: A program, with arguments, that starts it.
             data: In place of the folder with the data.
-            stdout: As of `subprocess.Popen`.
-            stderr: As of `subprocess.Popen`.
             environment: Added to this process's own.
         """
         command = [sys.executable, "-m", "optsweep", *self.arguments(*given, data=data)]
@@ -226,8 +223,8 @@ class Ground:
             cwd=self.folder,
             env=environment_of(environment),
             stdin=subprocess.DEVNULL,
-            stdout=stdout,
-            stderr=stderr,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
             text=True,
             errors="replace",
             start_new_session=True,
@@ -235,14 +232,20 @@ class Ground:
         self._started.append(process)
         return process
 
-    def run(self, *given: str, **keywords: object) -> Done:
+    def run(
+        self,
+        *given: str,
+        before: Sequence[str] = (),
+        data: Path | None = None,
+        environment: Mapping[str, str] = _NOTHING,
+    ) -> Done:
         """The program, from start to end; see `start`."""
-        return finish(self.start(*given, **keywords))  # type: ignore[arg-type]
+        return finish(self.start(*given, before=before, data=data, environment=environment))
 
-    def fork(self, *given: str, data: Path | None = None, **environment: str) -> Done:
+    def fork(self, *given: str, data: Path | None = None) -> Done:
         """The same from a process that has imported everything before."""
         arguments = self.arguments(*given, data=data)
-        outcome = self.workshop.server.run(arguments, self.folder, environment, SECONDS)
+        outcome = self.workshop.server.run(arguments, self.folder, SECONDS)
         return Done(*outcome)
 
 
@@ -259,10 +262,8 @@ def finish(process: subprocess.Popen[str]) -> Done:
 
 def kill(process: subprocess.Popen[str]) -> None:
     """SIGKILL to a program and all that it has started."""
-    try:
+    with suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
-    except ProcessLookupError:
-        pass
     process.wait()
 
 
@@ -271,7 +272,7 @@ def environment_of(added: Mapping[str, str]) -> dict[str, str]:
     settled = {"PYTHONPATH": str(CHECKOUT), "COLUMNS": "120", "OMP_NUM_THREADS": "1"}
     # Trials run side by side: a report of its own needs no more processes.
     settled["LOKY_MAX_CPU_COUNT"] = "1"
-    return os.environ | settled | added
+    return {**os.environ, **settled, **added}
 
 
 @contextmanager

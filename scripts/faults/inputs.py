@@ -25,7 +25,7 @@ _PLAIN_VALUES = ("1", "2", "3", "0.1", "0.5", "true", "false", "null", "1e-3", "
 _ODD_VALUES = (
     *("", "' '", "null", "nan", "inf", "-inf", "-1", "0", "-0.0", "1e400", "1e-400", "0x10", "1_0"),
     *("true", "no", "[]", "[[1]]", "[1,two]", "{}", "{a:1}", "{1:{2:3}}", "ü", "好", "\\n", "a b"),
-    *("a=b", "'a=b'", "\"", "'", "1,2", "1,", ",", "[1,2", "(", "$", "${trainer.epochs}", "${no}"),
+    *("a=b", "'a=b'", '"', "'", "1,2", "1,", ",", "[1,2", "(", "$", "${trainer.epochs}", "${no}"),
     *("${oc.env:NOTHING}", "${oc.env:HOME}", "${", "interval(0,1)", "interval(1,0)", "range(1,3)"),
     *("range(3,1)", "range(0)", "choice(1,2)", "choice()", "glob(*)", "tag(log,interval(1,2))"),
     *("sort(3,1)", "shuffle(1,2)", "int(3.5)", "int(x)", "float(1)", "str(1)", "cast(1)", "f()"),
@@ -175,10 +175,23 @@ def _may_take_long(override: str) -> bool:
     return key in _KEPT_SMALL and len(value) > 3 and override not in SMALL
 
 
+_MUTATED = ("experiment", "optimizer", "scheduler", "model", "depth")
 _TAGS = (
     *("!!python/object/apply:os.system ['touch owned']", "!!binary aGk=", "!!set {a, b}", "*a"),
     *("&a [*a]", "!new x", "2020-01-01", "0o17", "1:30", "~", "{{}}", "[", "{", "'", '"', "|", ">"),
-    *("? x", "- x", "<<: x", "%YAML 9.9", "---", "...", "\t", "\0", "\x85", "${no}", "${cell_name:}"),
+    *(
+        "? x",
+        "- x",
+        "<<: x",
+        "%YAML 9.9",
+        "---",
+        "...",
+        "\t",
+        "\0",
+        "\x85",
+        "${no}",
+        "${cell_name:}",
+    ),
 )
 
 
@@ -187,7 +200,9 @@ def _yaml_files(number: int, ground: Ground, rng: random.Random) -> Verdict:
     for _ in range(number):
         with Ground(ground.workshop) as here:
             shutil.copytree(CONF, here.folder / "conf")
-            group = rng.choice(["experiment", "experiment", "optimizer", "scheduler", "model", "depth"])
+            group = rng.choice(
+                ["experiment", "experiment", "optimizer", "scheduler", "model", "depth"]
+            )
             source = rng.choice(sorted((_SHIPPED / group).glob("*.yaml")))
             path = here.folder / "conf" / group / "mutated.yaml"
             path.parent.mkdir(exist_ok=True)

@@ -6,6 +6,7 @@ import random
 import signal
 import subprocess
 import time
+from collections.abc import Mapping
 from functools import partial
 
 from faults import calls
@@ -78,7 +79,7 @@ def _at_call(
     kills = 0
     for _ in range(5):
         number = rng.randrange(1, num_calls)
-        done = finish(ground.start(*command, **library.failing("KILL", number)))
+        done = finish(ground.start(*command, environment=library.failing("KILL", number)))
         kills += done.code == -signal.SIGKILL
     return _continued(ground, command, Verdict(kills))
 
@@ -88,17 +89,20 @@ def _of_first_start(length: int, ground: Ground, rng: random.Random) -> Verdict:
     cache = {"NUMBA_CACHE_DIR": str(ground.folder / "cache")}
     kills = 0
     for _ in range(length):
-        process = ground.start(*SWEEP, **cache)
+        process = ground.start(*SWEEP, environment=cache)
         _wait(process, rng.uniform(1, 12))
         kills += process.poll() is None
         kill(process)
-    return _continued(ground, SWEEP, Verdict(kills), **cache)
+    return _continued(ground, SWEEP, Verdict(kills), cache)
 
 
 def _continued(
-    ground: Ground, command: tuple[str, ...], verdict: Verdict, **environment: str
+    ground: Ground,
+    command: tuple[str, ...],
+    verdict: Verdict,
+    environment: Mapping[str, str] | None = None,
 ) -> Verdict:
-    done = ground.run(*command, **environment)
+    done = ground.run(*command, environment=environment or {})
     verdict.expect(done.code == 0 and not done.errors, f"continued: {done.told}")
     settled = command[: -len(JOBLIB)] if command[-len(JOBLIB) :] == JOBLIB else command
     verdict.compare(ground.runs, ground.workshop.tables(*settled))

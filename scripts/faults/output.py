@@ -60,7 +60,7 @@ def _shown(
     if "/dev/full" in redirection and not os.path.exists("/dev/full"):
         return Verdict(skipped="there is no /dev/full")
     shell = ("bash", "-c", f'set -o pipefail; "$@" {redirection}', "bash")
-    done = ground.run(*command, before=shell, **environment)
+    done = ground.run(*command, before=shell, environment=environment)
     verdict.expect(done.code == 0, done.told)
     verdict.expect(len(done.errors.splitlines()) <= 1, f"more than a line: {done.told}")
     logs = "".join(path.read_text() for path in ground.runs.rglob(runs.LOG_FILE))
@@ -68,5 +68,3 @@ def _shown(
     whole = tuple(word for word in command if "launcher" not in word)
     verdict.compare(ground.runs, ground.workshop.tables(*whole))
     return verdict
-
-

@@ -49,9 +49,7 @@ def without_times(path: Path) -> bytes:
     content = path.read_bytes()
     if path.name == runs.HISTORY_FILE:
         rows = list(csv.DictReader(io.StringIO(content.decode())))
-        return runs.to_csv(
-            runs.HISTORY_COLUMNS, [row | {"seconds": ""} for row in rows]
-        ).encode()
+        return runs.to_csv(runs.HISTORY_COLUMNS, [row | {"seconds": ""} for row in rows]).encode()
     if path.name == runs.RESULT_FILE:
         result = json.loads(content)
         for key in ("seconds", "sha256"):  # the checksums are also of the times
@@ -71,5 +69,5 @@ def differences(found: Mapping[str, bytes], undisturbed: Mapping[str, bytes]) ->
     """What is missing, what there is too much, and what is not the same; a line each."""
     told = [f"{name} is missing" for name in undisturbed if name not in found]
     told += [f"{name} should not be there" for name in found if name not in undisturbed]
-    common = undisturbed.keys() & found.keys()
-    return told + [f"{name} is another" for name in sorted(common) if found[name] != undisturbed[name]]
+    common = sorted(undisturbed.keys() & found.keys())
+    return told + [f"{name} is another" for name in common if found[name] != undisturbed[name]]
