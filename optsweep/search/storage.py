@@ -17,7 +17,7 @@ from optuna.samplers import BaseSampler
 from optuna.storages import RDBStorage
 from optuna.study import Study
 from sqlalchemy.engine import URL, make_url
-from sqlalchemy.exc import ArgumentError, SQLAlchemyError
+from sqlalchemy.exc import ArgumentError, OperationalError, SQLAlchemyError
 
 from optsweep.config.checks import InputError, as_text
 from optsweep.runs import STUDY_FILE, refusal
@@ -56,6 +56,24 @@ def storage_url(given: str | None, folder: Path) -> str:
 def sqlite_url(folder: Path) -> str:
     """The URL of the file in a search's folder."""
     return f"sqlite:///{folder / STUDY_FILE}"
+
+
+@contextlib.contextmanager
+def answering(url: str) -> Iterator[None]:
+    """Take what a storage refuses, as a full disk does, for what it is: no bug.
+
+    Raises:
+        InputError: If the storage cannot be used.
+    """
+    try:
+        yield
+    except (OperationalError, optuna.exceptions.StorageInternalError) as error:
+        if not isinstance(error, OperationalError) and not isinstance(
+            error.__cause__, OperationalError
+        ):
+            raise
+        reason = str(error.__cause__ or error).strip().partition("\n")[0]
+        raise InputError(f"the storage {_shown(url)} cannot be used: {reason}") from error
 
 
 def is_own_file(url: str, folder: Path) -> bool:

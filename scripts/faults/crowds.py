@@ -8,19 +8,10 @@ import time
 from functools import partial
 from pathlib import Path
 
+from faults.commands import SEARCH, SWEEP
 from faults.ground import SLICE, Done, Ground, Trial, Verdict, finish, kill
 from optsweep import runs
 
-SWEEP = (
-    *("--multirun", "name=crowded", "optimizer=sgd,adam", "seed=0,1", "num_seeds=2"),
-    *("batch_size=50", "trainer.epochs=4"),
-)
-# No more trials than are drawn at random: what is drawn after depends on who was first to end.
-SEARCH = (
-    *("--multirun", "hydra/sweeper=optuna", "name=crowded", "dataset.val_size=200"),
-    *("num_seeds=2", "batch_size=50", "trainer.epochs=4", "hydra.sweeper.n_trials=6"),
-    *("weight_decay=tag(log,interval(1e-6,1e-1))", "hydra.sweeper.final_num_seeds=2"),
-)
 FETCHED = ("batch_size=50", "trainer.epochs=1", "dataset.debian_package=images")
 # A package archive that takes its time, and what unpacks its packages.
 _PROGRAMS = {
@@ -31,6 +22,7 @@ _PROGRAMS = {
 
 def trials(quick: bool) -> list[Trial]:
     """Two and eight processes, all at once; with kills among them."""
+    # Of a search, all trials are drawn at random: what a model proposes depends on who ends first.
     made = [
         Trial(
             f"{count} processes at one {what}, {kills} killed",

@@ -10,6 +10,7 @@ from functools import partial
 from pathlib import Path
 
 from faults import ways
+from faults.commands import CHECKPOINT, NAME, SEARCH, SWEEP
 from faults.ground import SLICE, TRACEBACK, Done, Ground, Trial, Verdict
 from optsweep import runs
 from optsweep.config.checks import InputError
@@ -18,15 +19,6 @@ from optsweep.data.files import FILES
 from optsweep.report.collection import TRAINED
 from optsweep.seals import SUMS_FILE
 
-SWEEP = (
-    *("--multirun", "name=damaged", "optimizer=sgd,adam", "num_seeds=2", "batch_size=50"),
-    *("trainer.epochs=2", "record.gradients=true"),
-)
-SEARCH = (
-    *("--multirun", "hydra/sweeper=optuna", "name=damaged", "dataset.val_size=200"),
-    *("num_seeds=2", "batch_size=50", "trainer.epochs=2", "hydra.sweeper.n_trials=3"),
-    *("weight_decay=tag(log,interval(1e-6,1e-1))", "hydra.sweeper.final_num_seeds=2"),
-)
 DATA_CELL = ("batch_size=50", "num_seeds=2", "trainer.epochs=1")
 # What a table says of a setting beside the others, some of which may be left out.
 _COMPARISONS = (
@@ -37,7 +29,7 @@ _DAMAGED_ENDS = 3  # exit code of a report that left something out
 
 
 def trials(quick: bool) -> list[Trial]:
-    """Every way of damage to every file; in the quick form one to each, and a few more."""
+    """Every way of damage to every file; in the quick form a few of them."""
     of_cells = [runs.RESULT_FILE, runs.HISTORY_FILE, runs.CONFIG_FILE, runs.GRADIENTS_FILE]
     sample = random.Random("damage")
     made = []
@@ -56,7 +48,7 @@ def trials(quick: bool) -> list[Trial]:
             for way in sample.sample(list(known), 1) if quick else known:
                 told = f"{kind} {name}, {way.__name__}"
                 made.append(Trial(told, partial(run, name, way)))
-    return made
+    return sample.sample(made, 12) if quick else made
 
 
 def _of_cell(name: str, way: ways.Way, ground: Ground, rng: random.Random) -> Verdict:
@@ -104,7 +96,7 @@ def _of_list(
 ) -> Verdict:
     """Damage to a file in the folder of a sweep or a search."""
     ground.begin_with(*command)
-    verdict, folder = Verdict(), ground.runs / "damaged"
+    verdict, folder = Verdict(), ground.runs / NAME
     (path,) = folder.glob(name)
     way(path, rng)
     _check_report(ground, verdict, None, command, path.name)
@@ -178,7 +170,7 @@ def _rows(report: Path) -> dict[str, dict[str, str]]:
 
 def _of_checkpoint(name: str, way: ways.Way, ground: Ground, rng: random.Random) -> Verdict:
     """Damage to what a killed cell would go on from."""
-    command = (*SWEEP, "trainer.checkpoint=1")
+    command = (*SWEEP, CHECKPOINT)
     ground.begin_with(*command)
     verdict, cell = Verdict(), ground.cells[0]
     (cell / runs.RESULT_FILE).unlink()

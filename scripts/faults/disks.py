@@ -13,17 +13,9 @@ from contextlib import contextmanager
 from functools import partial
 
 from faults import calls
+from faults.commands import SEARCH, SWEEP
 from faults.ground import CHECKOUT, ERROR, TRACEBACK, Done, Ground, Trial, Verdict, finish
 
-SWEEP = (
-    *("--multirun", "name=kept", "optimizer=sgd,adam", "num_seeds=2", "batch_size=50"),
-    *("trainer.epochs=3", "record.gradients=true"),
-)
-SEARCH = (
-    *("--multirun", "hydra/sweeper=optuna", "name=kept", "dataset.val_size=200"),
-    *("num_seeds=2", "batch_size=50", "trainer.epochs=2", "hydra.sweeper.n_trials=2"),
-    *("weight_decay=tag(log,interval(1e-6,1e-1))", "hydra.sweeper.final_num_seeds=2"),
-)
 _NOBODY = 65534
 
 

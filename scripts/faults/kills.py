@@ -10,25 +10,10 @@ from collections.abc import Mapping
 from functools import partial
 
 from faults import calls
+from faults.commands import CHECKPOINT, JOBLIB, MODELLED, SEARCH, SWEEP, TORCH
 from faults.ground import Ground, Trial, Verdict, finish, kill
 
-SWEEP = (
-    *("--multirun", "name=killed", "trainer.engine=numba", "optimizer=sgd,adam", "num_seeds=2"),
-    *("batch_size=50", "trainer.epochs=4", "record.gradients=true"),
-)
-TORCH = (
-    *("--multirun", "name=killed", "trainer.engine=torch", "optimizer=adam,lars", "momentum=0.9"),
-    *("batch_size=50", "trainer.epochs=4", "scheduler=one_cycle", "scheduler.interval=step"),
-)
-SEARCH = (
-    *("--multirun", "hydra/sweeper=optuna", "name=killed", "dataset.val_size=200", "num_seeds=2"),
-    *("batch_size=50", "trainer.epochs=4", "weight_decay=tag(log,interval(1e-6,1e-1))"),
-    *("hydra.sweeper.n_trials=4", "hydra.sweeper.sampler.n_startup_trials=1"),
-    *("hydra.sweeper.final_num_seeds=2", 'hydra.sweeper.baselines=["weight_decay=0.0"]'),
-)
-CHECKPOINT = "trainer.checkpoint=1"
 _SECONDS = 5.0  # a little less than what any of these takes
-JOBLIB = ("hydra/launcher=joblib", "hydra.launcher.n_jobs=2")
 
 
 def trials(quick: bool) -> list[Trial]:
@@ -39,7 +24,7 @@ def trials(quick: bool) -> list[Trial]:
         ("of a sweep of torch's", TORCH, 0 if quick else 2, 5),
         ("of a sweep with checkpoints", (*SWEEP, CHECKPOINT), 0 if quick else 5, 5),
         ("of a sweep side by side", (*SWEEP, *JOBLIB), 0 if quick else 3, 5),
-        ("of a search", SEARCH, 1 if quick else 4, 2 if quick else 5),
+        ("of a search", SEARCH if quick else MODELLED, 1 if quick else 4, 2 if quick else 5),
     ):
         made += [
             Trial(f"{name}, by the clock, {chain}", partial(_by_clock, command, length))

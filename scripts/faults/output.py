@@ -6,18 +6,11 @@ import os
 import random
 from functools import partial
 
+from faults.commands import CELL, JOBLIB, SEARCH, SWEEP
 from faults.ground import TRACEBACK, Ground, Trial, Verdict
 from optsweep import runs
 
-CELL = ("batch_size=50", "num_seeds=2", "trainer.epochs=3")
-SWEEP = ("--multirun", "name=shown", *CELL, "optimizer=sgd,adam")
-SIDE_BY_SIDE = (*SWEEP, "hydra/launcher=joblib", "hydra.launcher.n_jobs=2")
-SEARCH = (
-    *("--multirun", "hydra/sweeper=optuna", "name=shown", "dataset.val_size=200"),
-    *("num_seeds=2", "batch_size=50", "trainer.epochs=2", "hydra.sweeper.n_trials=2"),
-    *("weight_decay=tag(log,interval(1e-6,1e-1))", "hydra.sweeper.final_num_seeds=2"),
-)
-COMMANDS = {"a cell": CELL, "a sweep": SWEEP, "side by side": SIDE_BY_SIDE, "a search": SEARCH}
+COMMANDS = {"a cell": CELL, "a sweep": SWEEP, "side by side": (*SWEEP, *JOBLIB), "a search": SEARCH}
 ASCII = {"PYTHONIOENCODING": "ascii", "PYTHONUTF8": "0"}
 POSIX = {"LC_ALL": "C", "PYTHONCOERCECLOCALE": "0", "PYTHONUTF8": "0"}
 # What a shell makes of standard output and standard error, and the environment.
