@@ -64,7 +64,7 @@ _FLAGS = ("--multirun", "-m", "--cfg=job", "--cfg", "--resolve", "--info", "--no
 
 def trials(quick: bool) -> list[Trial]:
     """1,000 command lines and 200 files; in the quick form a few of them."""
-    lines, texts = (60, 20) if quick else (1000, 200)
+    lines, texts = (40, 20) if quick else (1000, 200)
     made = [
         Trial(f"command lines from {first}", partial(_command_lines, _BATCH))
         for first in range(0, lines, _BATCH)
@@ -78,7 +78,7 @@ def trials(quick: bool) -> list[Trial]:
 def _command_lines(number: int, ground: Ground, rng: random.Random) -> Verdict:
     verdict = Verdict(number)
     for _ in range(number):
-        given = [*rng.sample(SMALL, 4), *(_override(rng) for _ in range(rng.choice([1, 1, 2, 3])))]
+        given = [*rng.sample(SMALL, 4), *(override(rng) for _ in range(rng.choice([1, 1, 2, 3])))]
         if rng.random() < 0.15:
             given.append(rng.choice(_FLAGS))
         if rng.random() < 0.1:
@@ -88,7 +88,7 @@ def _command_lines(number: int, ground: Ground, rng: random.Random) -> Verdict:
     return verdict
 
 
-def _override(rng: random.Random) -> str:
+def override(rng: random.Random) -> str:
     """One override, of a valid key or another, with a valid value or another."""
     if rng.random() < 0.08:
         return rng.choice(_HYDRAS)
