@@ -346,10 +346,11 @@ def tidy(directory: Path) -> None:
 def refusal(directory: Path) -> str:
     """Why nothing can be written in a directory, which need not be there yet; empty if it can."""
     there = next(path for path in (directory, *directory.parents) if os.path.lexists(path))
+    told = there if there.name else there.absolute()  # "." tells nothing
     if not there.is_dir():
-        return f"{there}: {os.strerror(errno.ENOTDIR)}"
+        return f"{told}: {os.strerror(errno.ENOTDIR)}"
     usable = os.access(there, os.W_OK | os.X_OK)
-    return "" if usable else f"{there}: {os.strerror(errno.EACCES)}"
+    return "" if usable else f"{told}: {os.strerror(errno.EACCES)}"
 
 
 def counted_accuracies(accuracies: Iterable[float | None]) -> list[float]:

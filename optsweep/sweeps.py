@@ -22,10 +22,13 @@ def list_cells(folder: Path, rows: Iterable[Mapping[str, Any]]) -> list[str]:
     one.
 
     Returns:
-        Lines on lists that were damaged, and are set aside.
+        Lines on lists that were damaged, and are set aside, or that cannot be written.
     """
-    folder.mkdir(parents=True, exist_ok=True)
     latest = folder / runs.SWEEP_FILE
+    if refusal := runs.refusal(folder):  # a finished sweep answers all the same
+        rows = list(rows)
+        return [] if is_listed(folder, rows) else [f"{latest} is left as it is ({refusal})"]
+    folder.mkdir(parents=True, exist_ok=True)
     told = seals.set_aside(folder, _unusable(folder))
     texts = [latest.read_text(encoding="utf-8")] if latest.exists() else []
     texts.append(runs.to_csv(runs.SWEEP_COLUMNS, rows))

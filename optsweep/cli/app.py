@@ -30,6 +30,7 @@ from optsweep.cli.mistakes import (
     is_mistake,
     one_line,
 )
+from optsweep.cli.output import make_sturdy
 from optsweep.cli.overrides import rewrite
 from optsweep.cli.pruning import PrunedError, reported
 from optsweep.cli.sweepers import GridSweeper, SearchSweeper
@@ -138,6 +139,7 @@ def run_job(composed: DictConfig) -> float:
         InputError: For every mistake of the user's. What is something else is a bug: only here,
             where it was raised, can the one be told from the other.
     """
+    make_sturdy()  # this may be a process of its own
     try:
         return _objective(composed)
     except Exception as error:

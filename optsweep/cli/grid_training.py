@@ -16,6 +16,7 @@ from omegaconf import DictConfig
 
 from optsweep import runs
 from optsweep.cli.mistakes import CellsFailed, Failure, is_mistake
+from optsweep.cli.output import make_sturdy
 from optsweep.cli.validation import CheckedCell, check_grid
 from optsweep.provenance import told_of_other_code
 
@@ -30,6 +31,7 @@ class CellTask:
 
     def __call__(self, composed: DictConfig) -> Failure | None:
         """Train a cell, and return what ended it before its time."""
+        make_sturdy()  # this may be a process of its own
         print(f"\ncell {HydraConfig.get().job.num + 1} of {self.num_cells}", flush=True)
         try:
             self.task(composed)

@@ -29,6 +29,7 @@ from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
 from optsweep.cli.composition import config_dir
+from optsweep.cli.output import make_sturdy
 from optsweep.cli.overrides import VALUE_KEYS, options
 from optsweep.cli.trust import check_command_line
 from optsweep.config.checks import (
@@ -76,6 +77,7 @@ def in_one_line(debug: bool = False) -> Iterator[None]:
         debug: Show the traceback of a mistake too, as HYDRA_FULL_ERROR=1 also asks for.
     """
     debug = debug or os.environ.get(FULL_ERROR) == "1"
+    make_sturdy(lambda line: print(f"optsweep: warning: {line}", file=sys.stderr))
     try:
         yield
     except KeyboardInterrupt:

@@ -183,11 +183,19 @@ def settings_of(argument: str, folders: Sequence[Path]) -> dict[str, str]:
 
 
 def option_values(group: str, name: str, folders: Sequence[Path]) -> dict[str, Any]:
-    """The settings of a named option as they stand in its file; nothing if there is none."""
+    """The settings of a named option as they stand in its file; nothing if there is none.
+
+    Raises:
+        InputError: If the file cannot be read.
+    """
     for folder in folders:
         path = folder / group / f"{name}.yaml"
         if path.is_file():
-            values = yaml.safe_load(path.read_text()) or {}
+            try:
+                values = yaml.safe_load(path.read_text(encoding="utf-8"))
+            except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
+                told = " ".join(str(error).split())
+                raise InputError(f"{path} cannot be read ({told})") from error
             own = values if isinstance(values, dict) else {}
             return {str(key): value for key, value in own.items() if value not in ("???", None)}
     return {}

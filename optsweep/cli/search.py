@@ -7,7 +7,9 @@ proposes the same points again, and leaves a killed process's trials running for
 
 from __future__ import annotations
 
+import contextlib
 import functools
+import io
 import itertools
 import queue
 import threading
@@ -51,7 +53,14 @@ from optsweep.search.integrity import damage_of_trials, makers_of, mend, tell
 from optsweep.search.sampling import Proposer, rehearse
 from optsweep.search.scores import median_floor, objective, validation_accuracies
 from optsweep.search.space import Point, Space, text_of
-from optsweep.search.storage import alone, copy_to_file, is_own_file, open_study, storage_url
+from optsweep.search.storage import (
+    alone,
+    answering,
+    copy_to_file,
+    is_own_file,
+    open_study,
+    storage_url,
+)
 from optsweep.search.trials import (
     CELL,
     DIVERGED,
@@ -103,6 +112,11 @@ class SearchLoop:
         variants = list(settings.variants or [""])
         spaces = [read_space(self.config, rewritten(variant)) for variant in variants]
         check_effects(self.config, [cell for space in spaces for cell in self._check(space)])
+        with answering(self.url):
+            self._run_all(variants, spaces)
+
+    def _run_all(self, variants: Sequence[str], spaces: Sequence[Space]) -> None:
+        settings = self.settings
         self._mend()
         studies = []
         for variant, space in zip(variants, spaces, strict=True):
@@ -263,8 +277,10 @@ class SearchLoop:
             return
         trial.set_user_attr(CELL, directory.name)
         accuracies = validation_accuracies(directory / runs.HISTORY_FILE)
+        reported = study.get_trials(deepcopy=False)[trial.number].intermediate_values
         for epoch, mean, _ in accuracies:
-            trial.report(mean, epoch)
+            if epoch not in reported:  # by a process that was killed before it told the end
+                trial.report(mean, epoch)
         if self.settings.pruner is not None:
             trial.set_user_attr(SEED_ACCURACIES, [of_seeds for _, _, of_seeds in accuracies])
         # What was saved by stopping early is told from these.
@@ -314,7 +330,8 @@ class SearchLoop:
 
     def _cell(self, returned: JobReturn) -> tuple[Config, Path]:
         """A cell and its directory; raises what the job raised."""
-        _ = returned.return_value
+        with contextlib.redirect_stderr(io.StringIO()):  # Hydra's own word on it
+            _ = returned.return_value
         assert isinstance(returned.cfg, DictConfig)
         config = composition.to_config(returned.cfg)
         return config, self.sweep_dir / runs.CELLS_FOLDER / identity.cell_name(config)

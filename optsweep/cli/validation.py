@@ -73,9 +73,9 @@ def check_grid(config: DictConfig) -> list[CheckedCell]:
             refusal = str(error)
         if result is None:
             plan(cell)
-        if cell.dataset not in datasets:
-            load_arrays(cell.dataset)  # missing or corrupt data end a sweep before it starts
-            datasets.append(cell.dataset)
+            if cell.dataset not in datasets:
+                load_arrays(cell.dataset)  # missing or corrupt data end a sweep before it starts
+                datasets.append(cell.dataset)
         cells.append(Cell(name, " ".join(overrides), cell))
         other_code = "" if result is None else by_other_code(result, cell)
         checked.append(CheckedCell(name, overrides, result is not None, other_code, refusal))

@@ -68,7 +68,9 @@ def _section(search: Search, figures: Path) -> SearchSection:
 
 
 def report_search(folder: Path, say: Callable[[str], None] = print) -> None:
-    """Write trials.csv, trials.md, summary.json and figures/ into a search's folder.
+    """Write trials.csv, trials.md, summary.json and figures/ into a search's folder, and tell.
+
+    On a disk that is read-only by now, they are as they were.
 
     Raises:
         InputError: If something there is damaged, of which a search that runs has made sure.
@@ -76,6 +78,15 @@ def report_search(folder: Path, say: Callable[[str], None] = print) -> None:
     search, damaged = read_search(folder)
     if search is None or damaged:
         raise InputError("; ".join(map(str, damaged)) or f"{folder} holds no search")
+    if not runs.refusal(folder):
+        _write(search, folder)
+    say("")
+    for sentence in sentences(search):
+        say(sentence)
+    say(f"search: {folder}")
+
+
+def _write(search: Search, folder: Path) -> None:
     figures = folder / runs.FIGURES_FOLDER
     figures.mkdir(exist_ok=True)
     runs.remove_partials(figures)
@@ -104,10 +115,6 @@ def report_search(folder: Path, say: Callable[[str], None] = print) -> None:
         runs.SUMMARY_FILE: json.dumps(summary, indent=2, allow_nan=False) + "\n",
     }
     seals.write(folder, files)
-    say("")
-    for sentence in sentences(search):
-        say(sentence)
-    say(f"search: {folder}")
 
 
 def _summary(variant: Variant) -> dict[str, Any]:

@@ -18,10 +18,10 @@ from optuna.samplers import BaseSampler
 from optuna.storages import RDBStorage
 from optuna.study import Study
 from sqlalchemy.engine import URL, make_url
-from sqlalchemy.exc import ArgumentError, SQLAlchemyError
+from sqlalchemy.exc import ArgumentError, OperationalError, SQLAlchemyError
 
 from optsweep.config.checks import InputError, as_text
-from optsweep.runs import STUDY_FILE
+from optsweep.runs import STUDY_FILE, refusal
 
 SETTINGS = "settings"  # user attribute that tells what an Optuna study searches
 # And another one, the checksum of these; then all trials that have ended carry one as well.
@@ -60,6 +60,24 @@ def sqlite_url(folder: Path) -> str:
     return f"sqlite:///{folder / STUDY_FILE}"
 
 
+@contextlib.contextmanager
+def answering(url: str) -> Iterator[None]:
+    """Take what a storage refuses, as a full disk does, for what it is: no bug.
+
+    Raises:
+        InputError: If the storage cannot be used.
+    """
+    try:
+        yield
+    except (OperationalError, optuna.exceptions.StorageInternalError) as error:
+        if not isinstance(error, OperationalError) and not isinstance(
+            error.__cause__, OperationalError
+        ):
+            raise
+        reason = str(error.__cause__ or error).strip().partition("\n")[0]
+        raise InputError(f"the storage {_shown(url)} cannot be used: {reason}") from error
+
+
 def is_own_file(url: str, folder: Path) -> bool:
     """Whether a storage is the file in a search's folder."""
     parsed = make_url(url)
@@ -82,13 +100,12 @@ def open_study(url: str, name: str, sampler: BaseSampler, settings: Mapping[str,
     try:
         with alone(url):
             storage = connect(url)
-            study = optuna.create_study(
-                study_name=name,
-                storage=storage,
-                sampler=sampler,
-                direction="maximize",
-                load_if_exists=True,
-            )
+            if name in optuna.get_all_study_names(storage):  # a disk may be read-only by now
+                study = optuna.load_study(study_name=name, storage=storage, sampler=sampler)
+            else:
+                study = optuna.create_study(
+                    study_name=name, storage=storage, sampler=sampler, direction="maximize"
+                )
             known = study.user_attrs.get(SETTINGS)
             if known is None:
                 if not study.get_trials(deepcopy=False):
@@ -122,7 +139,11 @@ def alone(url: str) -> Iterator[None]:
     """
     parsed = make_url(url)
     if parsed.get_backend_name() == "sqlite" and parsed.database:
-        Path(parsed.database).parent.mkdir(parents=True, exist_ok=True)
+        folder = Path(parsed.database).parent
+        if folder.is_dir() and refusal(folder):  # nobody writes who is kept out by this lock
+            yield
+            return
+        folder.mkdir(parents=True, exist_ok=True)
         lock = filelock.FileLock(f"{parsed.database}.lock", blocking=False)
 
         def try_once() -> bool:

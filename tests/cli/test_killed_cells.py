@@ -1,14 +1,13 @@
 """Checkpoints by the real command line: killed as an operating system kills, and gone on with."""
 
-import csv
 import shutil
 import time
 
 import pytest
+from faults.records import files, tables
 
 import optsweep
 from optsweep import runs
-from optsweep.seals import SUMS_FILE
 
 NETWORK = '''
 from torch import nn
@@ -23,28 +22,10 @@ class Drops(nn.Sequential):
 '''
 
 
-def records(root) -> dict[str, tuple]:
-    """Everything but the times, by cell."""
-    found = {}
-    for directory in (root / "multirun" / "cells").iterdir():
-        with (directory / runs.HISTORY_FILE).open() as file:
-            history = [row | {"seconds": ""} for row in csv.DictReader(file)]
-        gradients = directory / runs.GRADIENTS_FILE
-        result = runs.read_result(directory) | {"seconds": 0, "sha256": {}}
-        found[directory.name] = (
-            history, result, gradients.read_bytes() if gradients.exists() else b"",
-        )  # fmt: skip
-    return found
-
-
-def strays(root) -> list[str]:
-    """Files that a killed process left behind."""
-    wanted = {runs.CONFIG_FILE, runs.HISTORY_FILE, runs.RESULT_FILE, runs.GRADIENTS_FILE}
-    wanted |= {runs.CURVES_FILE, runs.SWEEP_FILE, "overrides.yaml", "hydra.yaml", runs.LOG_FILE}
-    wanted |= {SUMS_FILE}
-    lists = [*root.rglob(runs.SWEEP_FILES)]
-    files = [path for path in root.rglob("*") if path.is_file() and path not in lists]
-    return [str(path) for path in files if path.name not in wanted]
+def scores(root) -> dict[str, bytes]:
+    """What the cells below a folder have scored: neither how nor when."""
+    names = (runs.HISTORY_FILE, runs.RESULT_FILE, runs.GRADIENTS_FILE)
+    return {name: text for name, text in tables(root).items() if name.endswith(names)}
 
 
 # Sweeps of a few cells, each of which trains for a second or so.
@@ -117,11 +98,11 @@ def test_a_sweep_that_is_killed_in_every_cell_is_as_one_that_was_not(start, run,
     # A cell may be killed when it has written its result and not yet said so.
     assert len(killed) - 1 <= continued <= len(killed)
     assert continued >= 2
-    disturbed = records(tmp_path)
-    assert strays(tmp_path / "multirun") == []
-    shutil.rmtree(tmp_path / "multirun")
+    folder = tmp_path / "multirun"
+    disturbed = scores(folder), files(folder)
+    shutil.rmtree(folder)
     assert run("--multirun", *SWEEPS[sweep], **search_path)[0] == 0
-    assert records(tmp_path) == disturbed
+    assert (scores(folder), files(folder)) == disturbed
 
 
 CELL = ("trainer.epochs=3", "num_seeds=2", "optimizer=adam")

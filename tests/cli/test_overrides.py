@@ -175,3 +175,12 @@ def test_options_of_ones_own_mix_with_numbers(tmp_path):
 def test_a_pair_is_lists_of_plain_values(values):
     with pytest.raises(InputError, match=r"^optimizer,optimizer.lr=.*: expected lists of values"):
         rewrite(["-m", f"optimizer,optimizer.lr={values}"], config_dir())
+
+
+@pytest.mark.parametrize("text", [b"lr: 1\n  a: 2\n", b"lr: \xff\xfe\n", b"lr: [1\n"])
+def test_an_option_that_cannot_be_read_is_named(tmp_path, text):
+    (tmp_path / "optimizer").mkdir()
+    (tmp_path / "optimizer" / "mine.yaml").write_bytes(text)
+    with pytest.raises(InputError, match=r"optimizer/mine.yaml cannot be read \(") as raised:
+        rewrite(["--config-dir", str(tmp_path), "optimizer=mine", "optimizer.lr=1"], config_dir())
+    assert "\n" not in str(raised.value)

@@ -149,3 +149,11 @@ def test_a_repetition_tells_where_it_differs():
         "not as before from seed 0, epoch 1: train_loss 0.4, not 0.5"
     )
     assert repeat._compared(before, before * 2) == "not as before: 2 rows of history, not 1"
+
+
+def test_a_finished_sweep_answers_without_its_data(run, tmp_path):
+    sweep = ("--multirun", "trainer.epochs=1", "seed=0,1")
+    assert run(*sweep)[0] == 0
+    code, output, errors = run(*sweep, f"dataset.root={tmp_path / 'nowhere'}")
+    assert (code, errors) == (0, "")
+    assert output.count("done before") == 2
