@@ -35,6 +35,7 @@ _UNREMARKABLE = {
     "nesterov": False,
     "weight_decay": 0.0,
     "decay_biases_and_norms": True,
+    "adapt_biases_and_norms": True,
 }
 
 
@@ -60,6 +61,9 @@ def deciding_values(config: Config) -> dict[str, Any]:
         del values["stopping"]  # a rule that asks for nothing is as good as none
     for group in ("init", "optimizer", "scheduler"):
         values[group]["_target_"] = lasting(values[group]["_target_"])
+    if "rest" in values["optimizer"]:
+        rest = values["optimizer"]["rest"]
+        rest["_target_"] = lasting(rest["_target_"])
     return values
 
 

@@ -29,7 +29,7 @@ _PRESENT_MODULES = {former: present for present, former in _FORMER_MODULES.items
 # Place -> modules whose classes or functions it takes, their submodules included.
 _MODULES = {
     "model": ("optsweep.models", "torch.nn", "torchvision.models"),
-    "optimizer": ("optsweep.optim.layerwise", "torch.optim", "pytorch_optimizer"),
+    "optimizer": ("optsweep.optim.layerwise", "torch.optim", "pytorch_optimizer", "schedulefree"),
     "scheduler": ("optsweep.optim.schedules", "torch.optim.lr_scheduler"),
     "init": ("optsweep.models.initializers",),
     "dataset": ("optsweep.data.sources",),
@@ -38,7 +38,7 @@ _MODULES = {
 }
 _WANTED = {
     "model": "a torch.nn.Module of torch, torchvision or optsweep.models",
-    "optimizer": "a torch.optim.Optimizer of torch or pytorch_optimizer",
+    "optimizer": "a torch.optim.Optimizer of torch, pytorch_optimizer or schedulefree",
     "scheduler": "a torch.optim.lr_scheduler or a function of optsweep.optim.schedules",
     "init": "a function of optsweep.models.initializers",
     "dataset": "a function of optsweep.data.sources",
@@ -46,6 +46,8 @@ _WANTED = {
     "hydra.sweeper.pruner": "a pruner of optuna.pruners",
 }
 _SHIPPED = ("optsweep", "torch", "torchvision", "optuna")
+# Packages that come with an extra of optsweep.
+_EXTRAS = {"pytorch_optimizer": "optimizers", "schedulefree": "optimizers"}
 _allowed: tuple[str, ...] = ()  # packages that the user trusts, in this process
 
 
@@ -75,6 +77,9 @@ def locate(place: str, path: str) -> Any:
     try:
         found = pkgutil.resolve_name(path)
     except (ImportError, AttributeError, ValueError) as error:
+        if package in _EXTRAS and getattr(error, "name", None) == package:
+            extra = f"it is an extra; pip install 'optsweep[{_EXTRAS[package]}]'"
+            raise InputError(f"{place}._target_={path}: {extra}") from error
         raise InputError(f"{place}._target_={path}: there is no such object ({error})") from error
     if not _is_in(getattr(found, "__module__", None) or "", modules) or not _KINDS[place](found):
         raise refusal

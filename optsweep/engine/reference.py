@@ -16,7 +16,7 @@ from optsweep.engine import Scores, Work
 from optsweep.engine.costs import torch_mlp_seconds
 from optsweep.models import Stack
 from optsweep.optim import states
-from optsweep.optim.stacks import StackOptimizer, set_mode
+from optsweep.optim.stacks import StackOptimizer, set_mode, set_rate
 
 # Values of one pass without gradients, were it to keep those of all layers: bounds its memory
 # to 80 MB in float32. The report's network with ten seeds takes 10,000 images at once.
@@ -70,8 +70,7 @@ class ReferenceEngine:
         for step in range(num_steps):
             if rate != rates[step]:
                 rate = float(rates[step])
-                for group in self.optimizer.param_groups:
-                    group["lr"] = rate
+                set_rate(self.optimizer, rate)
             first = step * self.batch_size
             sums.add(*self._step(orders, first))
         return sums.scores(num_examples)

@@ -225,7 +225,7 @@ BAD_VALUES = [
     ("optimizer.betas", [-0.1, 0.9], "optimizer.betas=-0.1: expected a number in [0, 1)"),
     ("optimizer.betas", [math.nan, 0.9], "optimizer.betas=nan: expected a number in [0, 1)"),
     ("optimizer.betas", [0.9], BETAS.format("[0.9]")),
-    ("optimizer.betas", [0.9, 0.9, 0.9], BETAS.format("[0.9,0.9,0.9]")),
+    ("optimizer.betas", [0.9, 0.9, 0.9, 0.9], BETAS.format("[0.9,0.9,0.9,0.9]")),
     ("optimizer.betas", 0.9, BETAS),
     ("optimizer.betas", "ab", BETAS),
     ("optimizer.decay_biases_and_norms", 1, "decay_biases_and_norms={}: expected true or false"),

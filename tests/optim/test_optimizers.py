@@ -521,7 +521,7 @@ def test_weights_are_told_by_their_own_axes():
 
 def test_passes_on_that_muon_refuses_biases():
     target = optimizer_class("Muon")
-    with pytest.raises(InputError, match=r"Muon takes 2D parameters alone.*optimizer=mypackage"):
+    with pytest.raises(InputError, match=r"Muon takes 2D parameters alone.*as optimizer=muon"):
         built(named_stack(), target, {}, True)
     weights = [(name, tensor) for name, tensor in named_stack() if tensor.ndim == 3]
     assert isinstance(built(weights, target, {}, True), SeedwiseOptimizer)

@@ -23,6 +23,8 @@ def supports(work: Work) -> str:
         return "numba knows no network but the multilayer perceptron"
     if importlib.util.find_spec("numba") is None:
         return "numba is not installed"
+    if work.optimizer.groups or work.optimizer.rest:
+        return "numba knows no groups of parameters with settings of their own"
     if rule_of(work.optimizer.target, work.optimizer.arguments) is None:
         return f"numba has no rule for these settings of {work.optimizer.target.__name__}"
     return ""
