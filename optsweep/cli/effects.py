@@ -112,7 +112,7 @@ def _idle_in_plan(config: Config) -> dict[str, str | bool]:
     optimizer, rates = planned.work.optimizer, planned.learning_rates
     milestones = config.scheduler.get("milestones") or []
     decays = any(map(_decays, filter(None, (optimizer, optimizer.rest))))
-    constant = bool(np.all(rates == rates.flat[0]))
+    constant = bool(np.all(rates == rates.flat[0])) and not planned.cycled
     return {
         "optimizer.decay_biases_and_norms": not decays and "there is no weight decay",
         "scheduler.interval": constant and "the learning rate is constant",

@@ -391,11 +391,27 @@ def with_first_beta(settings: Mapping[str, Any], betas: Sequence[float]) -> dict
 
 def _scheduler(values: Mapping[str, Any]) -> dict[str, Any]:
     settings = _target("scheduler", values)
+    if "schedulers" in settings:
+        settings["schedulers"] = _schedulers(settings["schedulers"])
     interval = settings.setdefault("interval", "epoch")
     choice("scheduler.interval", interval, ["epoch", "step"])
     if "base_lr" in settings:
         settings["base_lr"] = number("scheduler.base_lr", settings["base_lr"])
     return settings
+
+
+def _schedulers(nodes: Any) -> list[dict[str, Any]]:
+    """Those that a schedule consists of, in the same form."""
+    if not isinstance(nodes, Sequence) or isinstance(nodes, str) or not nodes:
+        raise InputError(f"scheduler.schedulers={nodes}: expected a list of _target_ and settings")
+    for node in nodes:
+        if not isinstance(node, Mapping):
+            raise InputError(f"scheduler.schedulers: {node}: expected _target_ and its settings")
+    found = [_target("scheduler.schedulers", node) for node in nodes]
+    return [
+        node | ({"schedulers": _schedulers(node["schedulers"])} if "schedulers" in node else {})
+        for node in found
+    ]
 
 
 def _target(group: str, values: Mapping[str, Any]) -> dict[str, Any]:

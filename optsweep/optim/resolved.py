@@ -77,7 +77,7 @@ class ResolvedOptimizer:
             roles = " or ".join(role for role in ROLES if role not in self.rest_roles) or "none"
             raise InputError(
                 f"optimizer {self.target.__name__} is for parameters in the role {roles}, of which "
-                " this network has none; give it more layers, such as depth=2, or other "
+                "this network has none; give it more layers, such as depth=2, or other "
                 "optimizer.rest.roles"
             )
         joined = [self._of_stack(own)]
@@ -85,6 +85,12 @@ class ResolvedOptimizer:
             scale = self.rest.lr / self.lr if self.lr else 1.0
             joined.append(self.rest._of_stack(others, scale))
         return JoinedOptimizer(joined)
+
+    def settings(self) -> dict[str, Any]:
+        """Every setting but the rate: those given, and the class's own defaults of the others."""
+        parameters = [*inspect.signature(self.target).parameters.values()][1:]
+        defaults = {p.name: p.default for p in parameters if p.default is not p.empty}
+        return {key: value for key, value in {**defaults, **self.arguments}.items() if key != "lr"}
 
     def make(self, parameters: Sequence[Any]) -> Optimizer:
         """Call the class with parameters or groups of them."""

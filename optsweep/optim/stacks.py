@@ -94,6 +94,13 @@ def set_rate(optimizer: StackOptimizer, rate: float) -> None:
         group["lr"] = rate * group.get(RATE_SCALE, 1.0)
 
 
+def set_others(optimizer: StackOptimizer, name: str, value: float | list[float]) -> None:
+    """Set another setting of every group of parameters that has it, such as its betas."""
+    for group in optimizer.param_groups:
+        if name in group:
+            group[name] = value
+
+
 def set_mode(optimizer: StackOptimizer, training: bool) -> None:
     """Let an optimizer that tells training from evaluation put its weights in place for one.
 

@@ -41,7 +41,7 @@ REFUSED = [
     ("optimizer", "torch.nn.Linear"),
     ("optimizer", "torch.optim"),
     ("scheduler", "torch.optim.Adam"),
-    ("scheduler", "optsweep.optim.rates.learning_rates"),
+    ("scheduler", "optsweep.optim.rates.timetable"),
     ("scheduler", "optsweep.optim.schedules._check_warmup"),
     ("scheduler", "optsweep.optim.schedules.Schedule"),
     ("init", "torch.nn.init.zeros_"),

@@ -51,6 +51,10 @@ class PlainMuon:
         self.adamw.step()
 
 
+TORCH_S_OWN = {
+    "sgd": lambda net: torch.optim.SGD(net.parameters(), lr=0.1, momentum=0.9),
+    "adam": lambda net: torch.optim.Adam(net.parameters(), lr=3e-3),
+}
 PLAIN = {
     "muon": PlainMuon,
     "schedulefree_sgd": lambda net: SGDScheduleFree(net.parameters(), lr=1.0),
@@ -93,13 +97,17 @@ def plain_network(network):
     )
 
 
-def train_plainly(name, network, seed, dataset):
+def train_plainly(name, network, seed, dataset, cycled=False):
     """After each epoch the mean loss of its batches and the loss on the test images."""
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         net = plain_network(network).double()
-    optimizer = PLAIN[name](net)
+    optimizer = (PLAIN | TORCH_S_OWN)[name](net)
     images, labels = dataset.train.images, dataset.train.labels
+    num_steps = EPOCHS * -(-len(labels) // BATCH_SIZE)
+    if cycled:
+        rate = optimizer.param_groups[0]["lr"]
+        scheduler = torch.optim.lr_scheduler.OneCycleLR(optimizer, rate, num_steps)
     losses = []
     for epoch in range(1, EPOCHS + 1):
         if hasattr(optimizer, "train"):
@@ -110,6 +118,8 @@ def train_plainly(name, network, seed, dataset):
             net.zero_grad()
             loss.backward()
             optimizer.step()
+            if cycled and scheduler.last_epoch < num_steps - 1:
+                scheduler.step()
             loss_sum += loss.item() * len(batch)
         if hasattr(optimizer, "eval"):
             optimizer.eval()
@@ -170,6 +180,24 @@ def test_every_step_is_the_package_s(compose, name):
         for place, (_, ours) in enumerate(named):
             theirs = torch.stack([[*net.parameters()][place].detach() for net in plain])
             torch.testing.assert_close(ours.detach(), theirs, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("name", TORCH_S_OWN)
+def test_cycled_momentum_is_that_of_a_plain_script(slice_config, dataset, name):
+    lr, settings = {"sgd": (0.1, {"momentum": 0.9}), "adam": (3e-3, {})}[name]
+    config = slice_config(
+        *[f"optimizer={name}", f"optimizer.lr={lr}", "batch_size=24", "trainer.epochs=2"],
+        *[f"{key}={value}" for key, value in settings.items()],
+        *["scheduler=one_cycle", "scheduler.cycle_momentum=true", "num_seeds=2", "seed=3"],
+        *["model.hidden_sizes=[20,12]", "layernorm_position=[1]", "trainer.precision=float64"],
+        f"dataset.train_size={NUM_TRAIN}",
+    )
+    record = train_cell(plan_cell(config))
+    for seed in SEEDS:
+        own = [row for row in record.history if row["seed"] == seed and row["epoch"]]
+        plain = train_plainly(name, "mlp", seed, dataset, cycled=True)
+        found = [(row["train_loss"], row["test_loss"]) for row in own]
+        np.testing.assert_allclose(found, plain, rtol=1e-8)
 
 
 # Test accuracy of one seed after one epoch of the slice, 50 steps, untrained 0.11: as it was when
