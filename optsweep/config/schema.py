@@ -48,6 +48,7 @@ class MLPConfig:
     hidden_sizes: tuple[int, ...] = _WIDTHS[:2]
     layernorm_position: tuple[int, ...] = ()
     layernorm_placement: str = "after"
+    dropout: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -203,7 +204,7 @@ def _model(values: Mapping[str, Any]) -> MLPConfig | ModuleConfig:
     given = _target("model", {"_target_": MLP, **values})
     target = given.pop("_target_")
     if target == MLP:
-        known_keys("model.", given, [*_MLP_SETTINGS])
+        known_keys("model.", given, [*_MLP_SETTINGS, "dropout"])
         return _mlp(given)
     for key in _MLP_SETTINGS:
         if given.pop(key, None):
@@ -244,6 +245,7 @@ def _mlp(values: Mapping[str, Any]) -> MLPConfig:
         hidden_sizes=sizes,
         layernorm_position=tuple(sorted(set(position))),
         layernorm_placement=placement if position else "after",
+        dropout=number("model.dropout", values.get("dropout", 0.0), below=1),
     )
 
 

@@ -86,6 +86,20 @@ class ResolvedOptimizer:
             joined.append(self.rest._of_stack(others, scale))
         return JoinedOptimizer(joined)
 
+    @property
+    def kind(self) -> str:
+        """What its state is a state of: the class, and which parameters go together if not all."""
+        name = f"{self.target.__module__}.{self.target.__qualname__}"
+        if not self.groups and self.rest is None:
+            return name
+        alike: dict[str, list[str]] = {}
+        for role in ROLES:
+            place = "rest" if self.rest is not None and role in self.rest_roles else "own"
+            alike.setdefault(f"{place} {self._settings_of(role, 1.0)}", []).append(role)
+        parts = " ".join("+".join(roles) for roles in alike.values())
+        others = "" if self.rest is None else f" with {self.rest.target.__qualname__}"
+        return f"{name} of {parts}{others}"
+
     def settings(self) -> dict[str, Any]:
         """Every setting but the rate: those given, and the class's own defaults of the others."""
         parameters = [*inspect.signature(self.target).parameters.values()][1:]

@@ -331,7 +331,7 @@ UNPLANNABLE = [
     ("scheduler=cosine_warmup trainer.epochs=3", "a warm-up of 4 does not fit into a run of 3"),
     (
         "scheduler=cosine +scheduler.Tmax=3",
-        "CosineAnnealingLR has no setting 'Tmax'; it has: T_max",
+        "CosineAnnealingLR has no setting 'Tmax'; it has",
     ),
     ("scheduler._target_=torch.nope", "scheduler._target_=torch.nope: expected a torch.optim.lr_"),
     ("trainer.device=tpu", "trainer.device=tpu: there is no such device; found are .*cpu"),

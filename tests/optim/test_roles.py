@@ -10,6 +10,7 @@ from optsweep.models import build_stack
 from optsweep.models.initializers import default
 from optsweep.optim.resolved import resolve_optimizer
 from optsweep.optim.roles import roles_of
+from optsweep.optim.stacks import set_rate
 from optsweep.training.plan import plan_cell
 
 CPU = torch.device("cpu")
@@ -83,8 +84,6 @@ def test_a_schedule_moves_the_rates_of_all_groups(slice_config):
     assert plan.engine.reason == "numba knows no groups of parameters with settings of their own"
     assert plan.learning_rates.ravel().tolist() == pytest.approx([0.1, 0.05])
     optimizer = plan.work.optimizer.build(parameters := named(MLPConfig((8,))))
-    from optsweep.optim.stacks import set_rate
-
     set_rate(optimizer, 0.05)
     groups = groups_of(optimizer, parameters)
     assert groups["linear1.weight"]["lr"] == 0.05
@@ -180,6 +179,23 @@ def test_the_rest_keeps_its_share_of_the_rate(compose):
         name for name, _ in parameters if name != "linear2.weight"
     }
     assert groups["linear1.weight"]["rate_scale"] == pytest.approx(1e-3 / 0.02)
+
+
+def test_what_its_state_is_of_tells_groups_apart(compose):
+    texts = [
+        "",
+        "optimizer.decay_biases_and_norms=false",
+        "+optimizer.groups.last.lr=0.2",
+        "+optimizer.groups.hidden.lr=0.2",
+        "+optimizer.groups.hidden.lr=0.3",
+        "optimizer.rest._target_=torch.optim.AdamW",
+        "optimizer.rest._target_=torch.optim.Adam",
+        "optimizer.rest._target_=torch.optim.Adam optimizer.rest.roles=[bias]",
+    ]
+    kinds = [resolve_optimizer(compose(*text.split()).optimizer).kind for text in texts]
+    assert kinds[0] == kinds[1] == "torch.optim.sgd.SGD"
+    assert kinds[3] == kinds[4]
+    assert len(set(kinds)) == len(kinds) - 2
 
 
 def test_a_configuration_without_groups_is_as_it_was():

@@ -21,6 +21,8 @@ def supports(work: Work) -> str:
         return "numba is for the CPU"
     if not isinstance(work.model, MLPConfig):
         return "numba knows no network but the multilayer perceptron"
+    if work.model.dropout:
+        return "numba knows no dropout"
     if importlib.util.find_spec("numba") is None:
         return "numba is not installed"
     return _why_no_updates(work)
