@@ -45,9 +45,10 @@ _WANTED = {
     "hydra.sweeper.sampler": "a sampler of optuna.samplers",
     "hydra.sweeper.pruner": "a pruner of optuna.pruners",
 }
-_SHIPPED = ("optsweep", "torch", "torchvision", "optuna")
 # Packages that come with an extra of optsweep.
 _EXTRAS = {"pytorch_optimizer": "optimizers", "schedulefree": "optimizers"}
+# Nothing of these has to be allowed, and nothing more of them can be.
+SHIPPED = ("optsweep", "torch", "torchvision", "optuna", *_EXTRAS)
 _allowed: tuple[str, ...] = ()  # packages that the user trusts, in this process
 
 
@@ -69,7 +70,7 @@ def locate(place: str, path: str) -> Any:
     """
     path = present(path)
     package = path.partition(".")[0]
-    hint = "" if package in _SHIPPED else f"; to trust a package: allow_targets=[{package}]"
+    hint = "" if package in SHIPPED else f"; to trust a package: allow_targets=[{package}]"
     refusal = InputError(f"{place}._target_={path}: expected {_WANTED[place]}{hint}")
     modules = (*_MODULES[place], *_allowed)
     if not _is_in(path, modules):
