@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Collection, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -115,11 +116,13 @@ def set_mode(optimizer: StackOptimizer, training: bool) -> None:
 def is_stackable(factory: Factory, axes: Collection[int] = (2, 1)) -> bool:
     """Tell whether an optimizer trains a stack of seeds as it would train every seed alone.
 
-    Measured, not listed: a stack of two seeds, whose gradients differ a hundredfold, takes a few
-    steps, and so does each seed alone, as plain tensors such as (out, in) and (n,), or as a stack
-    of one for an optimizer that declares ``reads_seed_axis``. False if the parameters then differ
-    by more than rounding, or if the optimizer raises: on stacks (Muon), on dense gradients
-    (SparseAdam), without a closure (LBFGS).
+    Measured, not listed. A stack of two seeds, whose gradients differ a hundredfold, takes some
+    steps. It does so again with other gradients of the second seed, which must not move the first
+    by a bit; and so does each seed alone, as plain tensors such as (out, in) and (n,), or as a
+    stack of one for an optimizer that declares ``reads_seed_axis``, to the same end but for
+    rounding. False, too, if the optimizer raises: on stacks (Muon), on dense gradients
+    (SparseAdam), without a closure (LBFGS). What it does after some 30 steps for the first time is
+    not seen.
 
     Args:
         factory: Makes the optimizer of some tensors.
@@ -128,31 +131,40 @@ def is_stackable(factory: Factory, axes: Collection[int] = (2, 1)) -> bool:
     generator = torch.Generator().manual_seed(0)
     shapes = [(3, 4, *[2] * num_axes)[:num_axes] for num_axes in sorted(axes, reverse=True)]
     sizes = [math.prod(shape) for shape in shapes]
-    # The start, and 8 gradients, for RAdam rectifies only after the 5th step.
-    draws = torch.randn(9, 2, sum(sizes), generator=generator, dtype=torch.float64)
+    # The start, and gradients. RAdam rectifies only after the 5th step, Shampoo begins at the 25th.
+    draws = torch.randn(31, 2, sum(sizes), generator=generator, dtype=torch.float64)
+    # Those of a seed have a direction in common, or D-Adaptation and its like see no way to go.
+    draws[1:] += torch.randn(draws[0].shape, generator=generator, dtype=torch.float64)
     draws[1:, 1] *= 100
+    others = draws.clone()
+    others[1:, 1] = -100 * draws[1:, 1].flip(0)
 
     def tensors_of(draw: Tensor) -> list[Tensor]:
         parts = zip(draw.split(sizes, -1), shapes, strict=True)
         return [part.reshape(*draw.shape[:-1], *shape) for part, shape in parts]
 
-    def trained(seed: int | slice) -> tuple[Optimizer, Tensor]:
-        start, *steps = map(tensors_of, draws[:, seed])
+    def trained(draws: Tensor) -> tuple[Optimizer, Tensor]:
+        start, *steps = map(tensors_of, draws)
         tensors = [nn.Parameter(tensor.clone()) for tensor in start]
         optimizer = factory(list(tensors))
         set_mode(optimizer, training=True)
-        for gradients in steps:
+        for step, gradients in enumerate(steps):
+            # As a schedule may: what SGDP does at small rates, Prodigy does at large ones.
+            set_rate(optimizer, 1e-3 if step < len(steps) // 3 else 1.0)
             for tensor, gradient in zip(tensors, gradients, strict=True):
                 tensor.grad = gradient.clone()
             optimizer.step()
         set_mode(optimizer, training=False)
-        flat = [tensor.detach().reshape(*draws[0, seed].shape[:-1], -1) for tensor in tensors]
+        flat = [tensor.detach().reshape(*draws.shape[1:-1], -1) for tensor in tensors]
         return optimizer, torch.cat(flat, -1)
 
     try:
-        optimizer, stack = trained(slice(None))
+        optimizer, stack = trained(draws)
+        _, other = trained(others)
         keeps_axis = getattr(optimizer, "reads_seed_axis", False)
-        alone = [trained(slice(seed, seed + 1) if keeps_axis else seed)[1] for seed in range(2)]
+        seeds: list[Any] = [slice(0, 1), slice(1, 2)] if keeps_axis else [0, 1]
+        alone = [trained(draws[:, seed])[1].flatten() for seed in seeds]
     except Exception:  # a refusal may be any error: ValueError, TypeError, RuntimeError, ...
         return False
-    return torch.allclose(stack, torch.stack(alone).view_as(stack), rtol=1e-12, atol=1e-12)
+    apart = torch.equal(stack[0], other[0])
+    return apart and torch.allclose(stack, torch.stack(alone), rtol=1e-12, atol=1e-12)

@@ -163,5 +163,5 @@ def _try(engine: Choice, work: Work, initializer: Initializer) -> str:
         work.device,
         work.dtype,
     )
-    ENGINES["torch"].build(work, stack, split).train_epoch(None, np.zeros(1))
+    ENGINES["torch"].build(work, stack, split).train_epoch(None, np.array([work.optimizer.lr]))
     return stack.note
