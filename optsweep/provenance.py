@@ -11,7 +11,7 @@ import importlib.util
 import platform
 import re
 import subprocess
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -188,9 +188,19 @@ def _packages(config: Config) -> set[str]:
     """The packages of the user's that a configuration names."""
     model = config.model.target if isinstance(config.model, ModuleConfig) else ""
     parts = (config.init, config.optimizer, config.scheduler, config.dataset.source)
-    targets = [model, *(str(part["_target_"]) for part in parts)]
+    targets = [model, *(target for part in parts for target in _targets(part))]
     packages = {target.partition(".")[0] for target in targets if target}
     return packages - {"optsweep", "torch", "torchvision"}
+
+
+def _targets(part: Any) -> Iterator[str]:
+    """Every dotted path in a section, those of its own parts included."""
+    if isinstance(part, Mapping):
+        for key, value in part.items():
+            yield from [str(value)] if key == "_target_" else _targets(value)
+    elif isinstance(part, (list, tuple)):
+        for each in part:
+            yield from _targets(each)
 
 
 @functools.cache

@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import json
 from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 from omegaconf import DictConfig
@@ -16,6 +17,9 @@ from optsweep.cli.overrides import settings_of, shown
 from optsweep.config import identity
 from optsweep.config.checks import InputError
 from optsweep.config.schema import Config, MLPConfig
+
+if TYPE_CHECKING:
+    from optsweep.optim.resolved import ResolvedOptimizer
 
 # Keys whose effect only a plan of the cell tells.
 _PLANNED = ("optimizer.decay_biases_and_norms", "scheduler.interval", "scheduler.milestones")
@@ -106,11 +110,9 @@ def _idle(config: Config, keys: Sequence[str] | set[str]) -> Iterator[tuple[str,
 def _idle_in_plan(config: Config) -> dict[str, str | bool]:
     planned = plan(config)
     optimizer, rates = planned.work.optimizer, planned.learning_rates
-    parameter = inspect.signature(optimizer.target).parameters.get("weight_decay")
-    default = 0 if parameter is None else parameter.default
     milestones = config.scheduler.get("milestones") or []
-    decays = bool(optimizer.arguments.get("weight_decay", default))
-    constant = bool(np.all(rates == rates.flat[0]))
+    decays = any(map(_decays, filter(None, (optimizer, optimizer.rest))))
+    constant = bool(np.all(rates == rates.flat[0])) and not planned.cycled
     return {
         "optimizer.decay_biases_and_norms": not decays and "there is no weight decay",
         "scheduler.interval": constant and "the learning rate is constant",
@@ -118,3 +120,11 @@ def _idle_in_plan(config: Config) -> dict[str, str | bool]:
         and min(milestones) >= rates.size
         and f"there are only {rates.size} {config.scheduler['interval']}s",
     }
+
+
+def _decays(optimizer: ResolvedOptimizer) -> bool:
+    """Whether there is weight decay anywhere."""
+    parameter = inspect.signature(optimizer.target).parameters.get("weight_decay")
+    default = 0 if parameter is None else parameter.default
+    own = [settings.get("weight_decay") for settings in optimizer.groups.values()]
+    return any([optimizer.arguments.get("weight_decay", default), *own])

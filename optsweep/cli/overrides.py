@@ -43,8 +43,8 @@ SAME_SETTING = {
     "scheduler.base_lr": "optimizer.lr",
 }
 PAIRS = "hydra.sweeper.pairs"  # where `key,key=[value,value],…` goes
-_GROUPS_OF_PATHS = ("dataset", "model", "optimizer")
-_GROUPS_OF_TARGETS = (*_GROUPS_OF_PATHS, "init", "scheduler")
+_GROUPS_OF_PATHS = ("dataset", "model", "optimizer", "scheduler")
+_GROUPS_OF_TARGETS = (*_GROUPS_OF_PATHS, "init")
 _GROUPS_OF_SWEEPS = ("experiment", "search")
 _MULTIRUN = ("--multirun", "-m", "hydra.mode=MULTIRUN")
 

@@ -18,13 +18,12 @@ from optsweep.cli.overrides import option_values, options
 from optsweep.config.checks import InputError
 from optsweep.config.identity import config_hash
 from optsweep.config.schema import Config, ModuleConfig
-from optsweep.config.targets import present
+from optsweep.config.targets import SHIPPED, present
 
 # Groups of a `_target_` with its settings; `custom` is their option for any other path.
 _GROUPS = ("dataset", "model", "init", "optimizer", "scheduler")
 # How fast the work goes, and what is kept while it does: of no use at another place.
 _LEFT_OUT = ("trainer.num_threads", "trainer.checkpoint", "start_from")
-_SHIPPED = ("optsweep", "torch", "torchvision")
 _PLAIN = (bool, int, float, type(None))
 
 
@@ -36,14 +35,8 @@ def spell(config: Config) -> list[str]:
     """
     target = _values(config)
     choices = [text for group in _GROUPS for text in _choice(group, config)]
-    allowed = sorted(
-        {
-            _package(target[f"{group}._target_"])
-            for group in _GROUPS
-            if f"{group}._target_" in target
-        }
-    )
-    allowed = [each for each in allowed if each not in _SHIPPED]
+    paths = [value for key, value in target.items() if key.endswith("._target_")]
+    allowed = sorted({_package(path) for path in paths} - {*SHIPPED})
     flags = [f"allow_targets=[{','.join(allowed)}]"] if allowed else []
     raw, base = _composed([*choices, *flags])
     overrides = [*choices, *flags]
@@ -126,7 +119,7 @@ def _choice(group: str, config: Config) -> list[str]:
             best, most = option, alike
     if best != "custom":
         return [f"{group}={best}"]
-    if group in ("init", "scheduler"):
+    if group == "init":
         raise InputError(f"{group}: no option has the path {target}")
     return [f"{group}=custom", f"{group}._target_={target}"]
 

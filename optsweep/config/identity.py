@@ -35,6 +35,7 @@ _UNREMARKABLE = {
     "nesterov": False,
     "weight_decay": 0.0,
     "decay_biases_and_norms": True,
+    "adapt_biases_and_norms": True,
 }
 
 
@@ -56,10 +57,15 @@ def deciding_values(config: Config) -> dict[str, Any]:
     for key in IRRELEVANT_KEYS:
         group, _, name = key.partition(".")
         values.get(group, {}).pop(name, None)
+    if isinstance(config.model, MLPConfig) and not config.model.dropout:
+        del values["model"]["dropout"]
     if not config.stopping:
         del values["stopping"]  # a rule that asks for nothing is as good as none
     for group in ("init", "optimizer", "scheduler"):
         values[group]["_target_"] = lasting(values[group]["_target_"])
+    if "rest" in values["optimizer"]:
+        rest = values["optimizer"]["rest"]
+        rest["_target_"] = lasting(rest["_target_"])
     return values
 
 
@@ -156,6 +162,8 @@ def _model_pieces(model: MLPConfig | ModuleConfig) -> list[str]:
     if model.layernorm_position:
         position = "+".join(map(str, model.layernorm_position))
         pieces.append(f"layernorm_{position}_{model.layernorm_placement}")
+    if model.dropout:
+        pieces.append(f"dropout_{_value(model.dropout)}")
     return pieces
 
 
@@ -170,7 +178,11 @@ def _optimizer_pieces(config: Config, default: Config) -> list[str]:
     for name, unremarkable in _UNREMARKABLE.items():
         if name in optimizer and optimizer[name] != unremarkable:
             pieces.append(f"{name}_{_value(optimizer[name])}")
-    return pieces
+    for role, settings in optimizer.get("groups", {}).items():
+        pieces += [f"{role}_{name}_{_value(value)}" for name, value in settings.items()]
+    rest = optimizer.get("rest", {})
+    pieces += [f"rest_{'+'.join(rest['roles'])}"] if "roles" in rest else []
+    return pieces + ([f"rest_lr_{rest['lr']:g}"] if "lr" in rest else [])
 
 
 def _short(target: str) -> str:

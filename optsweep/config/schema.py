@@ -15,6 +15,7 @@ from typing import Any
 
 from optsweep.config.checks import InputError, as_text, choice, integer, known_keys, name, number
 from optsweep.config.dataset import DatasetConfig, dataset_config
+from optsweep.config.roles import NOT_HIDDEN, check_roles, with_groups
 from optsweep.config.targets import present
 
 # Widths of the report's networks: 784-128-56-10, "deeper" 784-128-56-32-10.
@@ -47,6 +48,7 @@ class MLPConfig:
     hidden_sizes: tuple[int, ...] = _WIDTHS[:2]
     layernorm_position: tuple[int, ...] = ()
     layernorm_placement: str = "after"
+    dropout: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -202,7 +204,7 @@ def _model(values: Mapping[str, Any]) -> MLPConfig | ModuleConfig:
     given = _target("model", {"_target_": MLP, **values})
     target = given.pop("_target_")
     if target == MLP:
-        known_keys("model.", given, [*_MLP_SETTINGS])
+        known_keys("model.", given, [*_MLP_SETTINGS, "dropout"])
         return _mlp(given)
     for key in _MLP_SETTINGS:
         if given.pop(key, None):
@@ -243,6 +245,7 @@ def _mlp(values: Mapping[str, Any]) -> MLPConfig:
         hidden_sizes=sizes,
         layernorm_position=tuple(sorted(set(position))),
         layernorm_placement=placement if position else "after",
+        dropout=number("model.dropout", values.get("dropout", 0.0), below=1),
     )
 
 
@@ -328,21 +331,48 @@ def _stopping(values: Mapping[str, Any], val_size: int) -> StoppingConfig:
 
 
 def _optimizer(values: Mapping[str, Any]) -> dict[str, Any]:
-    settings = _target("optimizer", values)
+    groups, rest = values.get("groups"), values.get("rest")
+    own = {key: value for key, value in values.items() if key not in ("groups", "rest")}
+    settings = _optimizer_settings("optimizer", own)
+    settings.setdefault("decay_biases_and_norms", True)
+    settings = with_groups(settings, groups)
+    if settings.get("adapt_biases_and_norms"):
+        del settings["adapt_biases_and_norms"]  # as cells were hashed that knew nothing of it
+    return settings | _rest(rest)
+
+
+def _optimizer_settings(section: str, values: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings of one class, which a named optimizer or the rest of one is."""
+    settings = _target(section, values)
     for setting in ("lr", "weight_decay", "momentum"):
         if setting in settings:
-            key = setting if setting != "lr" else "optimizer.lr"
+            short = section == "optimizer" and setting != "lr"
+            key = setting if short else f"{section}.{setting}"
             settings[setting] = number(key, settings[setting])
-    decay = settings.setdefault("decay_biases_and_norms", True)
-    if not isinstance(decay, bool):
-        raise InputError(f"optimizer.decay_biases_and_norms={decay}: expected true or false")
     if "betas" in settings:
         betas = settings["betas"]
-        if not isinstance(betas, Sequence) or isinstance(betas, str) or len(betas) != 2:
-            raise InputError(f"optimizer.betas={as_text(betas)}: expected two numbers in [0, 1)")
-        settings["betas"] = [number("optimizer.betas", beta, below=1) for beta in betas]
+        if not isinstance(betas, Sequence) or isinstance(betas, str) or len(betas) not in (2, 3):
+            raise InputError(f"{section}.betas={as_text(betas)}: expected two numbers in [0, 1)")
+        settings["betas"] = [number(f"{section}.betas", beta, below=1) for beta in betas]
         settings = with_first_beta(settings, settings["betas"])
     return settings
+
+
+def _rest(values: Any) -> dict[str, Any]:
+    """The second optimizer of a section, if there is one."""
+    if values is not None and not isinstance(values, Mapping):
+        raise InputError(f"optimizer.rest={values}: expected _target_ and its settings")
+    given = {key: value for key, value in (values or {}).items() if value is not None}
+    if not given:
+        return {}
+    roles = check_roles("optimizer.rest.roles", given.pop("roles", NOT_HIDDEN))
+    if "_target_" not in given:
+        raise InputError(
+            f"optimizer.rest.{next(iter(given), 'roles')}: this optimizer has no second one; "
+            "optimizer=muon has, or give optimizer.rest._target_=torch.optim.AdamW"
+        )
+    rest = _optimizer_settings("optimizer.rest", given)
+    return {"rest": rest | ({"roles": roles} if roles != [*NOT_HIDDEN] else {})}
 
 
 def with_first_beta(settings: Mapping[str, Any], betas: Sequence[float]) -> dict[str, Any]:
@@ -363,11 +393,27 @@ def with_first_beta(settings: Mapping[str, Any], betas: Sequence[float]) -> dict
 
 def _scheduler(values: Mapping[str, Any]) -> dict[str, Any]:
     settings = _target("scheduler", values)
+    if "schedulers" in settings:
+        settings["schedulers"] = _schedulers(settings["schedulers"])
     interval = settings.setdefault("interval", "epoch")
     choice("scheduler.interval", interval, ["epoch", "step"])
     if "base_lr" in settings:
         settings["base_lr"] = number("scheduler.base_lr", settings["base_lr"])
     return settings
+
+
+def _schedulers(nodes: Any) -> list[dict[str, Any]]:
+    """Those that a schedule consists of, in the same form."""
+    if not isinstance(nodes, Sequence) or isinstance(nodes, str) or not nodes:
+        raise InputError(f"scheduler.schedulers={nodes}: expected a list of _target_ and settings")
+    for node in nodes:
+        if not isinstance(node, Mapping):
+            raise InputError(f"scheduler.schedulers: {node}: expected _target_ and its settings")
+    found = [_target("scheduler.schedulers", node) for node in nodes]
+    return [
+        node | ({"schedulers": _schedulers(node["schedulers"])} if "schedulers" in node else {})
+        for node in found
+    ]
 
 
 def _target(group: str, values: Mapping[str, Any]) -> dict[str, Any]:

@@ -29,7 +29,7 @@ _PRESENT_MODULES = {former: present for present, former in _FORMER_MODULES.items
 # Place -> modules whose classes or functions it takes, their submodules included.
 _MODULES = {
     "model": ("optsweep.models", "torch.nn", "torchvision.models"),
-    "optimizer": ("optsweep.optim.layerwise", "torch.optim", "pytorch_optimizer"),
+    "optimizer": ("optsweep.optim.layerwise", "torch.optim", "pytorch_optimizer", "schedulefree"),
     "scheduler": (
         *("optsweep.optim.schedules", "optsweep.optim.after_epoch"),
         "torch.optim.lr_scheduler",
@@ -41,14 +41,17 @@ _MODULES = {
 }
 _WANTED = {
     "model": "a torch.nn.Module of torch, torchvision or optsweep.models",
-    "optimizer": "a torch.optim.Optimizer of torch or pytorch_optimizer",
+    "optimizer": "a torch.optim.Optimizer of torch, pytorch_optimizer or schedulefree",
     "scheduler": "a torch.optim.lr_scheduler or a function of optsweep.optim.schedules",
     "init": "a function of optsweep.models.initializers",
     "dataset": "a function of optsweep.data.sources",
     "hydra.sweeper.sampler": "a sampler of optuna.samplers",
     "hydra.sweeper.pruner": "a pruner of optuna.pruners",
 }
-_SHIPPED = ("optsweep", "torch", "torchvision", "optuna")
+# Packages that come with an extra of optsweep.
+_EXTRAS = {"pytorch_optimizer": "optimizers", "schedulefree": "optimizers"}
+# Nothing of these has to be allowed, and nothing more of them can be.
+SHIPPED = ("optsweep", "torch", "torchvision", "optuna", *_EXTRAS)
 _allowed: tuple[str, ...] = ()  # packages that the user trusts, in this process
 
 
@@ -70,7 +73,7 @@ def locate(place: str, path: str) -> Any:
     """
     path = present(path)
     package = path.partition(".")[0]
-    hint = "" if package in _SHIPPED else f"; to trust a package: allow_targets=[{package}]"
+    hint = "" if package in SHIPPED else f"; to trust a package: allow_targets=[{package}]"
     refusal = InputError(f"{place}._target_={path}: expected {_WANTED[place]}{hint}")
     modules = (*_MODULES[place], *_allowed)
     if not _is_in(path, modules):
@@ -78,6 +81,9 @@ def locate(place: str, path: str) -> Any:
     try:
         found = pkgutil.resolve_name(path)
     except (ImportError, AttributeError, ValueError) as error:
+        if package in _EXTRAS and getattr(error, "name", None) == package:
+            extra = f"it is an extra; pip install 'optsweep[{_EXTRAS[package]}]'"
+            raise InputError(f"{place}._target_={path}: {extra}") from error
         raise InputError(f"{place}._target_={path}: there is no such object ({error})") from error
     if not _is_in(getattr(found, "__module__", None) or "", modules) or not _KINDS[place](found):
         raise refusal

@@ -11,7 +11,9 @@ with three functions, so that `choice` can compare them:
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import numpy as np
@@ -23,6 +25,8 @@ from optsweep.data.tensors import Split
 
 if TYPE_CHECKING:
     from optsweep.optim.resolved import ResolvedOptimizer
+
+NOTHING: Mapping[str, np.ndarray] = MappingProxyType({})
 
 
 class Scores(NamedTuple):
@@ -47,6 +51,7 @@ class Work:
         device: Where everything is.
         dtype: Of weights and examples.
         num_threads: Of a CPU.
+        cycled: Settings of the optimizer that the schedule changes beside its learning rate.
     """
 
     model: MLPConfig | ModuleConfig
@@ -59,6 +64,7 @@ class Work:
     device: torch.device
     dtype: torch.dtype
     num_threads: int
+    cycled: tuple[str, ...] = ()
 
 
 class Engine(Protocol):
@@ -66,13 +72,19 @@ class Engine(Protocol):
 
     name: str
 
-    def train_epoch(self, orders: Tensor | None, learning_rates: np.ndarray) -> Scores:
+    def train_epoch(
+        self,
+        orders: Tensor | None,
+        learning_rates: np.ndarray,
+        cycled: Mapping[str, np.ndarray] = NOTHING,
+    ) -> Scores:
         """Take the steps of one epoch and wait until they are done.
 
         Args:
             orders: (S, N) int64, the order in which each seed sees the training
                 examples; None if every step sees all of them.
             learning_rates: (1,) for a rate that holds for the epoch, or (steps,).
+            cycled: Of the optimizer's other settings that change, the values in the same form.
 
         Returns:
             Averages over the epoch's own batches, each batch as it was when it was trained on.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 import numpy as np
 import torch
@@ -12,11 +12,11 @@ from torch.nn import functional
 from optsweep.config.checks import Blaming
 from optsweep.config.schema import MLPConfig
 from optsweep.data.tensors import Split
-from optsweep.engine import Scores, Work
+from optsweep.engine import NOTHING, Scores, Work
 from optsweep.engine.costs import torch_mlp_seconds
 from optsweep.models import Stack
 from optsweep.optim import states
-from optsweep.optim.stacks import StackOptimizer, set_mode
+from optsweep.optim.stacks import StackOptimizer, set_mode, set_others, set_rate
 
 # Values of one pass without gradients, were it to keep those of all layers: bounds its memory
 # to 80 MB in float32. The report's network with ten seeds takes 10,000 images at once.
@@ -59,7 +59,12 @@ class ReferenceEngine:
         self.batch_size = batch_size
         self.num_seeds = model.num_seeds
 
-    def train_epoch(self, orders: Tensor | None, learning_rates: np.ndarray) -> Scores:
+    def train_epoch(
+        self,
+        orders: Tensor | None,
+        learning_rates: np.ndarray,
+        cycled: Mapping[str, np.ndarray] = NOTHING,
+    ) -> Scores:
         """See `Engine.train_epoch`. The host waits for the device once, at the end."""
         self._set_mode(training=True)
         num_examples = len(self.train)
@@ -70,8 +75,9 @@ class ReferenceEngine:
         for step in range(num_steps):
             if rate != rates[step]:
                 rate = float(rates[step])
-                for group in self.optimizer.param_groups:
-                    group["lr"] = rate
+                set_rate(self.optimizer, rate)
+            for name, values in cycled.items():
+                set_others(self.optimizer, name, values[min(step, len(values) - 1)].tolist())
             first = step * self.batch_size
             sums.add(*self._step(orders, first))
         return sums.scores(num_examples)

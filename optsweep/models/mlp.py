@@ -7,7 +7,7 @@ import math
 from collections.abc import Iterable, Sequence
 
 import torch
-from torch import Tensor, nn
+from torch import Generator, Tensor, nn
 from torch.nn import functional
 
 from optsweep.config.schema import MLPConfig
@@ -15,7 +15,7 @@ from optsweep.models.seeding import Initializer, begin
 
 
 class MLP(nn.Module):
-    """Linear layers with ReLU and optional layer normalization of the hidden ones.
+    """Linear layers with ReLU and, of the hidden ones, layer normalization and dropout.
 
     Its parameters are called `linear1.weight`, `linear1.bias`, `norm1.weight` and so on.
     """
@@ -27,9 +27,11 @@ class MLP(nn.Module):
         hidden_sizes: Sequence[int] = MLPConfig.hidden_sizes,
         layernorm_position: Sequence[int] = (),
         layernorm_placement: str = "after",
+        dropout: float = 0.0,
     ) -> None:
         """Build the layers; `layernorm_position` counts hidden layers from 1."""
         super().__init__()
+        self.dropout = dropout
         self.num_hidden = len(hidden_sizes)
         self.norm_before_activation = layernorm_placement == "before"
         sizes = [num_inputs, *hidden_sizes, num_classes]
@@ -45,6 +47,7 @@ class MLP(nn.Module):
             x = self.get_submodule(f"linear{layer}")(x)
             norm = getattr(self, f"norm{layer}", nn.Identity())
             x = torch.relu(norm(x)) if self.norm_before_activation else norm(torch.relu(x))
+            x = functional.dropout(x, self.dropout, self.training)
         return self.get_submodule(f"linear{self.num_hidden + 1}")(x)
 
 
@@ -59,11 +62,9 @@ class StackedMLP:
         num_activations: Values that a pass keeps of one example of one seed.
         note: Empty, see `Stack`.
         parts: One of all seeds, see `Stack`.
-        rng_states: None, see `Stack`.
     """
 
     note = ""
-    rng_states: list[Tensor] | None = None
 
     def __init__(
         self,
@@ -78,7 +79,7 @@ class StackedMLP:
         """Draw the initial weights of every seed.
 
         Args:
-            config: Widths and layer normalization.
+            config: Widths, layer normalization and dropout.
             seeds: The S seeds; see `begin`.
             initializer: Of each layer's weight and bias.
             input_shape: Of one example, which is flattened; a number for a vector.
@@ -89,7 +90,8 @@ class StackedMLP:
         self.norm_before_activation = config.layernorm_placement == "before"
         self.num_seeds = len(seeds)
         self.parts = [range(self.num_seeds)]
-        self.num_activations = sum(config.hidden_sizes) + num_classes
+        kept_twice = 2 if config.dropout else 1  # the units, and what is left of them
+        self.num_activations = kept_twice * sum(config.hidden_sizes) + num_classes
         shape = (input_shape,) if isinstance(input_shape, int) else tuple(input_shape)
         self._num_input_axes = len(shape)
 
@@ -100,9 +102,18 @@ class StackedMLP:
                 config.hidden_sizes,
                 config.layernorm_position,
                 config.layernorm_placement,
+                config.dropout,
             )
 
-        states = [begin(build, initializer, seed).network.state_dict() for seed in seeds]
+        beginnings = [begin(build, initializer, seed) for seed in seeds]
+        states = [network.state_dict() for network, _ in beginnings]
+        self._training = True
+        self._dropout = config.dropout
+        self._generators: list[Generator] = []
+        if config.dropout:
+            self._generators = [Generator(device).manual_seed(seed) for seed in seeds]
+            if device.type == "cpu":
+                self.rng_states = [state for _, state in beginnings]
 
         def stack(name: str) -> Tensor:
             drawn = torch.stack([state[name] for state in states])
@@ -115,6 +126,16 @@ class StackedMLP:
             position - 1: (stack(f"norm{position}.weight"), stack(f"norm{position}.bias"))
             for position in config.layernorm_position
         }
+
+    @property
+    def rng_states(self) -> list[Tensor] | None:
+        """See `Stack.rng_states`; here, what the masks of dropout are drawn from."""
+        return [generator.get_state() for generator in self._generators] or None
+
+    @rng_states.setter
+    def rng_states(self, states: list[Tensor] | None) -> None:
+        for generator, state in zip(self._generators, states or [], strict=True):
+            generator.set_state(state)
 
     def named_parameters(self) -> list[tuple[str, Tensor]]:
         """Every parameter in the order of the forward pass."""
@@ -131,7 +152,8 @@ class StackedMLP:
         return []
 
     def train(self, mode: bool) -> None:
-        """Nothing here differs between training and evaluation."""
+        """See `Stack.train`."""
+        self._training = mode
 
     def backward(self, losses: Iterable[Tensor]) -> None:
         """See `Stack.backward`."""
@@ -147,6 +169,8 @@ class StackedMLP:
             return tensor.detach().requires_grad_()
 
         twin = copy.copy(self)
+        twin._generators = [Generator(each.device) for each in self._generators]
+        twin.rng_states = self.rng_states
         twin.weights = [leaf(weight) for weight in self.weights]
         twin.biases = [leaf(bias) for bias in self.biases]
         twin.norms = {layer: (leaf(a), leaf(b)) for layer, (a, b) in self.norms.items()}
@@ -173,7 +197,20 @@ class StackedMLP:
                 x = torch.relu(self._normalize(layer, x))
             else:
                 x = self._normalize(layer, torch.relu(x))
+            if self._training and self._dropout:
+                x = x * self._mask(x)
         raise AssertionError("a network has at least its output layer")
+
+    def _mask(self, x: Tensor) -> Tensor:
+        """Which values of x (S, B, units) are kept, scaled to keep their mean.
+
+        Each seed draws from a generator of its own, as `torch.nn.Dropout` does on a CPU, which
+        goes on from where the initial weights left it.
+        """
+        kept = torch.empty(x.shape, dtype=x.dtype, device=x.device)
+        for of_seed, generator in zip(kept, self._generators, strict=True):
+            of_seed.bernoulli_(1 - self._dropout, generator=generator)
+        return kept.div_(1 - self._dropout)
 
     def _normalize(self, layer: int, x: Tensor) -> Tensor:
         if layer not in self.norms:

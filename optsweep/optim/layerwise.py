@@ -18,7 +18,7 @@ class _Layerwise(Optimizer):
 
     def __init__(self, params: Iterable[Any], defaults: dict[str, Any]) -> None:
         for name, value in defaults.items():
-            if name != "betas" and not value >= 0:  # NaN is refused as well
+            if name not in ("betas", "adapt") and not value >= 0:  # NaN is refused as well
                 raise InputError(f"{name} must be at least 0, got {value}")
         super().__init__(params, defaults)
 
@@ -44,7 +44,8 @@ class LARS(_Layerwise):
 
     Parameters are (S, ...), and norms run over all axes but the first. As in the paper, biases
     are adapted too, and v contains lr, which in ``torch.optim.SGD`` multiplies it. Where |w| or
-    the denominator is zero, which the paper leaves open, rate = 1, a step of plain SGD.
+    the denominator is zero, which the paper leaves open, rate = 1, a step of plain SGD. So it is
+    in groups of parameters with adapt=False, where many leave biases and norms.
 
     Raises:
         InputError: If a setting is negative.
@@ -59,14 +60,16 @@ class LARS(_Layerwise):
         momentum: float = 0.9,
         weight_decay: float = 0.0,
         trust_coefficient: float = 0.001,
+        adapt: bool = True,
     ) -> None:
         defaults = {"lr": lr, "momentum": momentum, "weight_decay": weight_decay}
-        super().__init__(params, {**defaults, "trust_coefficient": trust_coefficient})
+        others = {"trust_coefficient": trust_coefficient, "adapt": adapt}
+        super().__init__(params, {**defaults, **others})
 
     def _update(self, weight: Tensor, gradient: Tensor, state: dict, group: dict) -> None:
         decay, weight_norm = group["weight_decay"], _norm_per_seed(weight)
         denominator = _norm_per_seed(gradient) + decay * weight_norm
-        defined = (weight_norm != 0) & (denominator != 0)
+        defined = (weight_norm != 0) & (denominator != 0) & group["adapt"]
         rate = torch.where(defined, group["trust_coefficient"] * weight_norm / denominator, 1.0)
         if not state:
             state["momentum_buffer"] = torch.zeros_like(weight)
@@ -86,7 +89,7 @@ class LAMB(_Layerwise):
 
     Parameters are (S, ...), and norms run over all axes but the first. The paper's phi is the
     identity: |w| is not clamped. Where |w| or |u| is zero, |w| / |u| is taken as 1, a step of
-    Adam with decoupled weight decay.
+    Adam with decoupled weight decay; so it is in groups of parameters with adapt=False.
 
     Raises:
         InputError: If lr, eps or weight_decay is negative, or a beta is outside [0, 1).
@@ -101,11 +104,12 @@ class LAMB(_Layerwise):
         betas: Sequence[float] = (0.9, 0.999),
         eps: float = 1e-6,
         weight_decay: float = 0.0,
+        adapt: bool = True,
     ) -> None:
         if len(betas) != 2 or not all(0 <= beta < 1 for beta in betas):
             raise InputError(f"betas must be two numbers in [0, 1), got {betas}")
         defaults = {"lr": lr, "betas": betas, "eps": eps, "weight_decay": weight_decay}
-        super().__init__(params, defaults)
+        super().__init__(params, {**defaults, "adapt": adapt})
 
     def _update(self, weight: Tensor, gradient: Tensor, state: dict, group: dict) -> None:
         beta1, beta2 = group["betas"]
@@ -118,7 +122,7 @@ class LAMB(_Layerwise):
         root = (square / (1 - beta2 ** state["step"])).sqrt() + group["eps"]
         update = mean / (1 - beta1 ** state["step"]) / root + group["weight_decay"] * weight
         weight_norm, update_norm = _norm_per_seed(weight), _norm_per_seed(update)
-        defined = (weight_norm != 0) & (update_norm != 0)
+        defined = (weight_norm != 0) & (update_norm != 0) & group["adapt"]
         ratio = torch.where(defined, weight_norm / update_norm, 1.0)
         weight.sub_(group["lr"] * ratio * update)
 

@@ -109,6 +109,100 @@ def cosine_warmup(num_steps: int, warmup_steps: int = 0, final_scale: float = 0.
     return multiplier
 
 
+def linear_warmup(num_steps: int, warmup_steps: int = 0, final_scale: float = 0.0) -> Schedule:
+    """Ramp linearly to 1, then fall in a straight line to ``final_scale``.
+
+    With T = num_steps, W = warmup_steps, s = final_scale, at tick t (0-based):
+
+        t <  W:  (t + 1) / W
+        t >= W:  s + (1 - s) (T - t) / (T - W)
+
+    Raises:
+        InputError: If not 0 <= warmup_steps < num_steps.
+
+    Source: Bergsma et al. 2025, arXiv:2502.15938, "straight to zero".
+
+    >>> [linear_warmup(6, warmup_steps=2)(t) for t in range(6)]
+    [0.5, 1.0, 1.0, 0.75, 0.5, 0.25]
+    """
+    _check_warmup(num_steps, warmup_steps)
+
+    def multiplier(t: int) -> float:
+        if t < warmup_steps:
+            return (t + 1) / warmup_steps
+        return final_scale + (1 - final_scale) * (num_steps - t) / (num_steps - warmup_steps)
+
+    return multiplier
+
+
+def warmup_stable_decay(
+    num_steps: int,
+    warmup_fraction: float = 0.05,
+    decay_fraction: float = 0.2,
+    final_scale: float = 0.0,
+    decay: str = "linear",
+) -> Schedule:
+    """Ramp linearly to 1, stay there, and fall to ``final_scale`` at the end.
+
+    With T = num_steps, W and D its fractions, rounded, and x = (t - T + D) / D, at tick t:
+
+        t <  W:      (t + 1) / W
+        t >= T - D:  s + (1 - s) (1 - x), or with decay="sqrt" s + (1 - s) (1 - sqrt(x))
+        else:        1
+
+    Raises:
+        InputError: If the fractions are not in [0, 1] or make more than 1, or the decay has
+            another name.
+
+    Source: Hu et al. 2024, arXiv:2404.06395; the root: Hägele et al. 2024, arXiv:2405.18392.
+
+    >>> schedule = warmup_stable_decay(8, warmup_fraction=0.25, decay_fraction=0.5)
+    >>> [schedule(t) for t in range(8)]
+    [0.5, 1.0, 1.0, 1.0, 1.0, 0.75, 0.5, 0.25]
+    """
+    for name, value in (("warmup_fraction", warmup_fraction), ("decay_fraction", decay_fraction)):
+        if not 0 <= value <= 1:
+            raise InputError(f"scheduler.{name}={value}: expected a number in [0, 1]")
+    if warmup_fraction + decay_fraction > 1:
+        raise InputError(
+            f"scheduler: a warm-up of {warmup_fraction} and a decay of {decay_fraction} do not fit "
+            "into the run; expected fractions that make at most 1"
+        )
+    if decay not in ("linear", "sqrt"):
+        raise InputError(f"scheduler.decay={decay}: expected linear or sqrt")
+    num_warmup, num_decay = round(warmup_fraction * num_steps), round(decay_fraction * num_steps)
+
+    def multiplier(t: int) -> float:
+        if t < num_warmup:
+            return (t + 1) / num_warmup
+        past = t - num_steps + num_decay
+        if past < 0:
+            return 1.0
+        done = past / num_decay
+        return final_scale + (1 - final_scale) * (1 - (done**0.5 if decay == "sqrt" else done))
+
+    return multiplier
+
+
+def inverse_sqrt(num_steps: int, warmup_steps: int = 1) -> Schedule:
+    """Ramp linearly to 1, then fall with the square root of time.
+
+    With W = warmup_steps, at tick t (0-based): min((t + 1) / W, sqrt(W / (t + 1))).
+
+    Raises:
+        InputError: If not 0 < warmup_steps < num_steps.
+
+    Source: Vaswani et al. 2017, arXiv:1706.03762, section 5.3, where 1 is the largest rate.
+
+    >>> [inverse_sqrt(9, warmup_steps=2)(t) for t in (0, 1, 7)]
+    [0.5, 1.0, 0.5]
+    """
+    _check_warmup(num_steps, warmup_steps)
+    if not warmup_steps:
+        raise InputError("scheduler.warmup_epochs=0: expected a warm-up, from whose end it falls")
+    return lambda t: min((t + 1) / warmup_steps, math.sqrt(warmup_steps / (t + 1)))
+
+
 def _check_warmup(num_steps: int, warmup_steps: int) -> None:
     if not 0 <= warmup_steps < num_steps:
         raise InputError(

@@ -1,23 +1,34 @@
 """Any optimizer on stacks of seeds: does it treat seeds apart? If not, one for each seed."""
 
-from collections.abc import Callable, Sequence
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Collection, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
 Factory = Callable[[list[Tensor]], Optimizer]
+# In a group of parameters: its learning rate as a multiple of the schedule's.
+RATE_SCALE = "rate_scale"
 
 
 class SeedwiseOptimizer:
     """One optimizer per seed, made by ``factory`` from the seed's tensors without the seed axis.
 
     They share memory with the leaf tensors ``parameters`` (S, ...), which a step thus changes.
+    With ``as_matrices`` an optimizer of matrices sees a convolution's kernels (out, in, h, w)
+    as (out, in h w).
     """
 
-    def __init__(self, parameters: Sequence[Tensor], factory: Factory) -> None:
+    def __init__(
+        self, parameters: Sequence[Tensor], factory: Factory, as_matrices: bool = False
+    ) -> None:
         self._stacks = list(parameters)
-        stacks = (stack.detach() for stack in self._stacks)
+        self._as_matrices = as_matrices
+        stacks = (self._seen(stack.detach()) for stack in self._stacks)
         self._seeds = [[nn.Parameter(p) for p in seed] for seed in zip(*stacks, strict=True)]
         self.optimizers = [factory(list(seed)) for seed in self._seeds]
         self.param_groups = [group for each in self.optimizers for group in each.param_groups]
@@ -35,14 +46,60 @@ class SeedwiseOptimizer:
     def step(self) -> None:
         """Update every seed with its slice of the stacks' gradients."""
         for stack, *seeds in zip(self._stacks, *self._seeds, strict=True):
-            gradients = [None] * len(seeds) if stack.grad is None else stack.grad.unbind()
+            found = stack.grad
+            gradients = [None] * len(seeds) if found is None else self._seen(found).unbind()
             for parameter, gradient in zip(seeds, gradients, strict=True):
                 parameter.grad = gradient  # a view: nothing is copied
         for optimizer in self.optimizers:
             optimizer.step()
 
+    def _seen(self, stack: Tensor) -> Tensor:
+        return stack.view(*stack.shape[:2], -1) if self._as_matrices else stack
 
-StackOptimizer = Optimizer | SeedwiseOptimizer
+
+class JoinedOptimizer:
+    """Several optimizers, each of which has some of a stack's parameters."""
+
+    def __init__(self, members: Sequence[StackOptimizer]) -> None:
+        self._members = members
+        self.optimizers = [part for member in members for part in parts_of(member)]
+        self.param_groups = [group for part in self.optimizers for group in part.param_groups]
+
+    def train(self) -> None:
+        """See `set_mode`."""
+        for member in self._members:
+            set_mode(member, training=True)
+
+    def eval(self) -> None:
+        """See `set_mode`."""
+        for member in self._members:
+            set_mode(member, training=False)
+
+    def step(self) -> None:
+        """Let each take its step."""
+        for member in self._members:
+            member.step()
+
+
+StackOptimizer = Optimizer | SeedwiseOptimizer | JoinedOptimizer
+
+
+def parts_of(optimizer: StackOptimizer) -> list[Optimizer]:
+    """The optimizers that one of a stack consists of."""
+    return [optimizer] if isinstance(optimizer, Optimizer) else optimizer.optimizers
+
+
+def set_rate(optimizer: StackOptimizer, rate: float) -> None:
+    """Set the learning rate of every group of parameters to the schedule's, or a multiple."""
+    for group in optimizer.param_groups:
+        group["lr"] = rate * group.get(RATE_SCALE, 1.0)
+
+
+def set_others(optimizer: StackOptimizer, name: str, value: float | list[float]) -> None:
+    """Set another setting of every group of parameters that has it, such as its betas."""
+    for group in optimizer.param_groups:
+        if name in group:
+            group[name] = value
 
 
 def set_mode(optimizer: StackOptimizer, training: bool) -> None:
@@ -56,34 +113,58 @@ def set_mode(optimizer: StackOptimizer, training: bool) -> None:
         switch()
 
 
-def is_stackable(factory: Factory) -> bool:
+def is_stackable(factory: Factory, axes: Collection[int] = (2, 1)) -> bool:
     """Tell whether an optimizer trains a stack of seeds as it would train every seed alone.
 
-    Measured, not listed: a stack of two seeds, whose gradients differ a hundredfold, takes a few
-    steps, and so does each seed alone, as plain tensors (out, in) and (n,), or as a stack of one
-    for an optimizer that declares ``reads_seed_axis``. False if the parameters then differ by
-    more than rounding, or if the optimizer raises: on stacks (Muon), on dense gradients
-    (SparseAdam), without a closure (LBFGS).
+    Measured, not listed. A stack of two seeds, whose gradients differ a hundredfold, takes some
+    steps. It does so again with other gradients of the second seed, which must not move the first
+    by a bit; and so does each seed alone, as plain tensors such as (out, in) and (n,), or as a
+    stack of one for an optimizer that declares ``reads_seed_axis``, to the same end but for
+    rounding. False, too, if the optimizer raises: on stacks (Muon), on dense gradients
+    (SparseAdam), without a closure (LBFGS). What it does after some 30 steps for the first time is
+    not seen.
+
+    Args:
+        factory: Makes the optimizer of some tensors.
+        axes: How many the parameters have, without the seeds'; a tensor is tried of each number.
     """
     generator = torch.Generator().manual_seed(0)
-    draws = torch.randn(9, 2, 15, generator=generator, dtype=torch.float64)  # start, 8 gradients
-    draws[1:, 1] *= 100  # 8, for RAdam rectifies only after the 5th step
+    shapes = [(3, 4, *[2] * num_axes)[:num_axes] for num_axes in sorted(axes, reverse=True)]
+    sizes = [math.prod(shape) for shape in shapes]
+    # The start, and gradients. RAdam rectifies only after the 5th step, Shampoo begins at the 25th.
+    draws = torch.randn(31, 2, sum(sizes), generator=generator, dtype=torch.float64)
+    # Those of a seed have a direction in common, or D-Adaptation and its like see no way to go.
+    draws[1:] += torch.randn(draws[0].shape, generator=generator, dtype=torch.float64)
+    draws[1:, 1] *= 100
+    others = draws.clone()
+    others[1:, 1] = -100 * draws[1:, 1].flip(0)
 
-    def trained(seed: int | slice) -> tuple[Optimizer, Tensor]:
-        pairs = [(draw[..., :12].unflatten(-1, (3, 4)), draw[..., 12:]) for draw in draws[:, seed]]
-        weight, bias = (nn.Parameter(tensor.clone()) for tensor in pairs[0])
-        optimizer = factory([weight, bias])
+    def tensors_of(draw: Tensor) -> list[Tensor]:
+        parts = zip(draw.split(sizes, -1), shapes, strict=True)
+        return [part.reshape(*draw.shape[:-1], *shape) for part, shape in parts]
+
+    def trained(draws: Tensor) -> tuple[Optimizer, Tensor]:
+        start, *steps = map(tensors_of, draws)
+        tensors = [nn.Parameter(tensor.clone()) for tensor in start]
+        optimizer = factory(list(tensors))
         set_mode(optimizer, training=True)
-        for gradients in pairs[1:]:
-            weight.grad, bias.grad = (gradient.clone() for gradient in gradients)
+        for step, gradients in enumerate(steps):
+            # As a schedule may: what SGDP does at small rates, Prodigy does at large ones.
+            set_rate(optimizer, 1e-3 if step < len(steps) // 3 else 1.0)
+            for tensor, gradient in zip(tensors, gradients, strict=True):
+                tensor.grad = gradient.clone()
             optimizer.step()
         set_mode(optimizer, training=False)
-        return optimizer, torch.cat([weight.flatten(-2), bias], -1).detach()
+        flat = [tensor.detach().reshape(*draws.shape[1:-1], -1) for tensor in tensors]
+        return optimizer, torch.cat(flat, -1)
 
     try:
-        optimizer, stack = trained(slice(None))
+        optimizer, stack = trained(draws)
+        _, other = trained(others)
         keeps_axis = getattr(optimizer, "reads_seed_axis", False)
-        alone = [trained(slice(seed, seed + 1) if keeps_axis else seed)[1] for seed in range(2)]
+        seeds: list[Any] = [slice(0, 1), slice(1, 2)] if keeps_axis else [0, 1]
+        alone = [trained(draws[:, seed])[1].flatten() for seed in seeds]
     except Exception:  # a refusal may be any error: ValueError, TypeError, RuntimeError, ...
         return False
-    return torch.allclose(stack, torch.stack(alone).view_as(stack), rtol=1e-12, atol=1e-12)
+    apart = torch.equal(stack[0], other[0])
+    return apart and torch.allclose(stack, torch.stack(alone), rtol=1e-12, atol=1e-12)

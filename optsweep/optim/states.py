@@ -13,14 +13,22 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from optsweep.config.checks import Blaming, ForeignError
-from optsweep.optim.stacks import SeedwiseOptimizer, StackOptimizer, set_mode
+from optsweep.optim.stacks import RATE_SCALE, StackOptimizer, parts_of, set_mode
 
+# Parameters of every role but an embedding's, to try an optimizer on.
+_SHAPES = {
+    "linear1.weight": (3, 4),
+    "linear1.bias": (3,),
+    "norm1.weight": (3,),
+    "linear2.weight": (3, 3),
+    "linear3.weight": (2, 3),
+}
 State = list[dict[str, Any]]  # of every optimizer of a stack: one, or one for each seed
 
 
 def state_of(optimizer: StackOptimizer) -> State:
     """The state, which shares its tensors with the optimizer."""
-    return [part.state_dict() for part in _parts(optimizer)]
+    return [part.state_dict() for part in parts_of(optimizer)]
 
 
 def restore(optimizer: StackOptimizer, state: State) -> bool:
@@ -33,19 +41,15 @@ def restore(optimizer: StackOptimizer, state: State) -> bool:
         Whether it took the state: not if parameters are grouped otherwise, or if it lacks what
         the optimizer's settings make it gather, such as AMSGrad's largest moments.
     """
-    parts = _parts(optimizer)
+    parts = parts_of(optimizer)
     if len(parts) != len(state) or not all(map(_fits, parts, state)):
         return False
     for part, saved in zip(parts, state, strict=True):
-        settings = {"params", *_settings_of(part)}
+        settings = {"params", RATE_SCALE, *_settings_of(part)}
         parameters = [tensor for group in part.param_groups for tensor in group["params"]]
         for index, values in saved["state"].items():
             device = parameters[index].device
-            part.state[parameters[index]] = {
-                # Single numbers, such as counts of steps, are kept by the host.
-                key: value.to(device) if isinstance(value, Tensor) and value.ndim else value
-                for key, value in values.items()
-            }
+            part.state[parameters[index]] = _moved(values, device)
         for group, others in zip(part.param_groups, saved["param_groups"], strict=True):
             group.update({key: value for key, value in others.items() if key not in settings})
     return True
@@ -64,7 +68,7 @@ def is_restorable(build: Callable[[Sequence[tuple[str, Tensor]]], StackOptimizer
     generator = torch.Generator().manual_seed(0)
 
     def draw() -> list[Tensor]:
-        return [torch.randn(2, *shape, generator=generator) for shape in ((3, 4), (3,))]
+        return [torch.randn(2, *shape, generator=generator) for shape in _SHAPES.values()]
 
     def stepped(optimizer: StackOptimizer, stacks: list[Tensor], gradients: list) -> None:
         set_mode(optimizer, training=True)
@@ -75,14 +79,15 @@ def is_restorable(build: Callable[[Sequence[tuple[str, Tensor]]], StackOptimizer
                 optimizer.step()
         set_mode(optimizer, training=False)  # as after every epoch, when states are kept
 
-    stacks, first, then = draw(), [draw() for _ in range(6)], [draw() for _ in range(3)]
+    # SOAP turns its bases at every tenth step.
+    stacks, first, then = draw(), [draw() for _ in range(12)], [draw() for _ in range(11)]
     stacks = [stack.requires_grad_() for stack in stacks]
-    optimizer = build(list(zip("ab", stacks, strict=True)))
+    optimizer = build(list(zip(_SHAPES, stacks, strict=True)))
     buffer = io.BytesIO()
     try:
         stepped(optimizer, stacks, first)
         others = [stack.detach().clone().requires_grad_() for stack in stacks]
-        continued = build(list(zip("ab", others, strict=True)))
+        continued = build(list(zip(_SHAPES, others, strict=True)))
         torch.save(state_of(optimizer), buffer)
         buffer.seek(0)
         state = torch.load(buffer, weights_only=True)
@@ -94,8 +99,13 @@ def is_restorable(build: Callable[[Sequence[tuple[str, Tensor]]], StackOptimizer
     return taken and all(map(torch.equal, stacks, others))
 
 
-def _parts(optimizer: StackOptimizer) -> list[Optimizer]:
-    return optimizer.optimizers if isinstance(optimizer, SeedwiseOptimizer) else [optimizer]
+def _moved(values: Any, device: torch.device) -> Any:
+    """A state on a device; single numbers, such as counts of steps, are kept by the host."""
+    if isinstance(values, dict):
+        return {key: _moved(value, device) for key, value in values.items()}
+    if isinstance(values, list):  # of SOAP's preconditioners, one for each axis
+        return [_moved(value, device) for value in values]
+    return values.to(device) if isinstance(values, Tensor) and values.ndim else values
 
 
 def _settings_of(part: Optimizer) -> set[str]:

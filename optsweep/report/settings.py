@@ -7,7 +7,7 @@ vary a key on its command line or fix it in its file.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 # Overrides stand between spaces; quoted values and lists may hold spaces themselves.
@@ -123,7 +123,24 @@ def facets(config: Mapping[str, Any]) -> Settings:
         found["depth"] = len(model["hidden_sizes"])
     if "base_lr" in found:
         found["lr"] = found["base_lr"]  # a schedule's own base takes the optimizer's place
-    return {key: tuple(value) if isinstance(value, list) else value for key, value in found.items()}
+    if not found.get("dropout"):
+        found.pop("dropout", None)  # cells that knew nothing of it have none either
+    return dict(_flat(found))
+
+
+def _flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Single columns of what may have parts, such as a second optimizer or groups.
+
+    >>> dict(_flat({"lr": 0.1, "rest": {"_target_": "torch.optim.AdamW", "betas": [0.9, 0.95]}}))
+    {'lr': 0.1, 'rest': 'adamw', 'rest_betas': (0.9, 0.95)}
+    """
+    for key, value in values.items():
+        if key == "_target_":
+            yield prefix.rstrip("_"), _short(str(value))
+        elif isinstance(value, Mapping):
+            yield from _flat(value, f"{prefix}{key}_")
+        else:
+            yield f"{prefix}{key}", tuple(value) if isinstance(value, list) else value
 
 
 def family(found: Settings) -> str:

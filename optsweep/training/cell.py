@@ -88,6 +88,7 @@ def train_cell(
             told,
             config.stopping,
             start,
+            plan.cycled,
         )
         checkpoints.end()
         result = _result(plan, training, engine.name, checkpoints.made_by)

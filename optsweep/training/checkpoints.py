@@ -54,7 +54,7 @@ class Snapshot:
         tensors: Parameters and buffers, (S, *own axes).
         rng_states: See `Stack`.
         engine: Name of the engine that trained it.
-        optimizer: Dotted path of the optimizer's class.
+        optimizer: What `state` is a state of; see `ResolvedOptimizer.kind`.
         state: What the engine gave of it, see `Engine.state`; None if it cannot be kept.
     """
 
@@ -127,7 +127,7 @@ class Checkpoints:
         self._config = plan.config
         self._cell = config_hash(plan.config)
         self.made_by = made_by(plan.config)
-        self._optimizer = _name_of(plan.work.optimizer.target)
+        self._optimizer = plan.work.optimizer.kind
         self._stack = stack
         self._engine = engine
         self._recorder = recorder
@@ -328,10 +328,6 @@ def _put(snapshot: Snapshot, stack: Stack) -> None:
     own, saved = stack.rng_states, snapshot.rng_states
     if own is not None and saved is not None and own[0].shape == saved[0].shape:
         stack.rng_states = list(saved)  # those of one kind of device mean nothing to another
-
-
-def _name_of(target: type) -> str:
-    return f"{target.__module__}.{target.__qualname__}"
 
 
 _SPLITS = ("train", "val", "test")

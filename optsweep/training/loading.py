@@ -65,6 +65,7 @@ def _network(config: Config, snapshot: Snapshot, index: int) -> nn.Module:
                 model.hidden_sizes,
                 model.layernorm_position,
                 model.layernorm_placement,
+                model.dropout,
             )
         else:
             network = constructor(config.model, shape, num_classes)()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,7 +12,7 @@ import torch
 
 from optsweep.config.schema import StoppingConfig
 from optsweep.data.tensors import Dataset, epoch_orders
-from optsweep.engine import Engine, Scores
+from optsweep.engine import NOTHING, Engine, Scores
 from optsweep.runs import mean_accuracy
 from optsweep.training.stopping import NEVER, Stop, find_stop
 
@@ -76,6 +76,7 @@ def train(
     on_epoch: Callable[[Epoch], None],
     stopping: StoppingConfig = NEVER,
     start: Start = Start(),
+    cycled: Mapping[str, np.ndarray] = NOTHING,
 ) -> Training:
     """Train a stack of seeds, epoch by epoch.
 
@@ -91,6 +92,7 @@ def train(
         on_epoch: Told of every epoch that was not trained before, the untrained network first.
         stopping: When to end before the last epoch.
         start: Where to begin.
+        cycled: What else changes with the learning rates; see `Timetable`.
     """
     num_examples = len(dataset.train)
     steps_per_epoch = -(-num_examples // batch_size)
@@ -119,7 +121,8 @@ def train(
         rates = learning_rates[epoch - 1]
         started = time.perf_counter()
         orders = _orders(seeds, start.age + epoch, batch_size, dataset)
-        scores = engine.train_epoch(orders, rates)
+        others = {key: values[epoch - 1] for key, values in cycled.items()}
+        scores = engine.train_epoch(orders, rates, others)
         seconds += time.perf_counter() - started
         record(epoch, float(rates[-1]), scores)
     final_train = engine.evaluate(dataset.train)

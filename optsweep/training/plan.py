@@ -6,6 +6,7 @@ import functools
 import inspect
 import math
 import warnings
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -19,7 +20,7 @@ from optsweep.engine import Work
 from optsweep.engine.choice import ENGINES, Choice, choose_engine
 from optsweep.models import build_stack
 from optsweep.models.seeding import Initializer
-from optsweep.optim.rates import learning_rates
+from optsweep.optim.rates import timetable
 from optsweep.optim.resolved import ResolvedOptimizer, resolve_optimizer, spare_compiler
 from optsweep.training.checkpoints import check_origin
 
@@ -37,6 +38,7 @@ class Plan:
         engine: Which engine does the work.
         note: How it computes the seeds if not all at once, and why; else empty.
         learning_rates: (epochs, 1) or (epochs, steps of an epoch).
+        cycled: What else the schedule changes; see `Timetable`.
         warnings: What a user should know of.
     """
 
@@ -46,6 +48,7 @@ class Plan:
     engine: Choice
     note: str
     learning_rates: np.ndarray
+    cycled: Mapping[str, np.ndarray]
     warnings: tuple[str, ...]
 
 
@@ -62,17 +65,19 @@ def plan_cell(config: Config) -> Plan:
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", UserWarning)
         epochs = config.trainer.epochs
-        rates = learning_rates(config.scheduler, optimizer.lr, epochs, config.steps_per_epoch)
+        rates, cycled = timetable(
+            config.scheduler, optimizer.lr, epochs, config.steps_per_epoch, optimizer.settings()
+        )
     initializer = find_initializer(config)
     with Blaming("init"):
         initializer(torch.empty(2, 2), torch.empty(2), torch.Generator())
-    work = _work(config, optimizer, device)
+    work = replace(_work(config, optimizer, device), cycled=tuple(cycled))
     engine = choose_engine(work, config.trainer.engine)
     note = _try(engine, work, initializer)
     if config.start_from is not None:
         check_origin(config, work, initializer)
     messages = tuple(str(warning.message) for warning in caught)
-    return Plan(config, work, initializer, engine, note, rates, messages)
+    return Plan(config, work, initializer, engine, note, rates, cycled, messages)
 
 
 def find_device(name: str) -> torch.device:
@@ -158,5 +163,5 @@ def _try(engine: Choice, work: Work, initializer: Initializer) -> str:
         work.device,
         work.dtype,
     )
-    ENGINES["torch"].build(work, stack, split).train_epoch(None, np.zeros(1))
+    ENGINES["torch"].build(work, stack, split).train_epoch(None, np.array([work.optimizer.lr]))
     return stack.note

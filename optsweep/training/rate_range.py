@@ -20,7 +20,7 @@ from optsweep.config.checks import Blaming
 from optsweep.data.tensors import Split, epoch_orders, load_dataset
 from optsweep.models import Stack, build_stack
 from optsweep.optim.resolved import ResolvedOptimizer
-from optsweep.optim.stacks import set_mode
+from optsweep.optim.stacks import set_mode, set_rate
 from optsweep.training.plan import Plan
 
 
@@ -93,22 +93,14 @@ class _Member:
         names = [name for name, _ in stack.named_parameters()]
         self._own = [nn.Parameter(tensor.detach()[self._index]) for tensor in self._stacks]
         self._optimizer = optimizer.build([*zip(names, self._own, strict=True)])
-        self._scales = [
-            group["lr"] / optimizer.lr if optimizer.lr else 1.0 for group in self._groups
-        ]
         with Blaming("optimizer"):
             set_mode(self._optimizer, training=True)
-
-    @property
-    def _groups(self) -> list[dict]:
-        return self._optimizer.param_groups
 
     def step(self, rate: float) -> None:
         """Take a step with the stack's gradients; a group's rate stays its multiple of the base."""
         for own, tensor in zip(self._own, self._stacks, strict=True):
             own.grad = None if tensor.grad is None else tensor.grad[self._index]
-        for group, scale in zip(self._groups, self._scales, strict=True):
-            group["lr"] = rate * scale
+        set_rate(self._optimizer, rate)
         with Blaming("optimizer"):
             self._optimizer.step()
 

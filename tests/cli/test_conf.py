@@ -3,6 +3,7 @@
 import math
 
 import pytest
+import torch
 
 from optsweep.cli.composition import config_dir
 from optsweep.cli.overrides import options
@@ -25,12 +26,15 @@ GROUPS = (
 # Of the user's own data, which tests/data makes.
 OWN_DATA = [("dataset", option) for option in ("cifar10", "cifar100", "custom", "npz")]
 OPTIONS = [(group, option) for group in GROUPS for option in options(group, config_dir())]
+# torch has it from 2.9 on.
+LACKING = [] if hasattr(torch.optim, "Muon") else [("optimizer", "muon")]
 # What an option needs beside it.
 COMPANIONS = {
     ("layernorm_position", "third"): ["depth=deeper"],
     ("momentum", "report_low"): ["optimizer=adam"],
     ("model", "custom"): ["model._target_=optsweep.models.lenet.LeNet"],
     ("optimizer", "custom"): ["optimizer._target_=torch.optim.Adamax"],
+    ("scheduler", "custom"): ["scheduler._target_=torch.optim.lr_scheduler.ConstantLR"],
 }
 
 
@@ -39,7 +43,9 @@ def test_there_are_no_other_groups():
     assert folders - {"experiment", "search", "hydra"} == set(GROUPS)
 
 
-@pytest.mark.parametrize(("group", "option"), [it for it in OPTIONS if it not in OWN_DATA])
+@pytest.mark.parametrize(
+    ("group", "option"), [it for it in OPTIONS if it not in OWN_DATA + LACKING]
+)
 def test_option_composes_and_plans(group, option, compose, slice_config):
     overrides = [f"{group}={option}", *COMPANIONS.get((group, option), [])]
     build = compose if group == "dataset" else slice_config
@@ -116,6 +122,10 @@ SCHEDULERS = {
     "linear": lambda k: 0.1 * (1 - k / T),
     "cosine": lambda k: 0.1 * (1 + math.cos(math.pi * k / T)) / 2,
     "warmup": lambda k: 0.1 * min(1, (k + 1) / 4),
+    "sequential": lambda k: (
+        0.1 * (0.1 + 0.45 * k) if k < 2 else 0.1 * (1 + math.cos(math.pi * (k - 2) / (T - 2))) / 2
+    ),
+    "chained": lambda k: 0.1 * min(1, 0.25 + 0.25 * k) * 0.9**k,
     "cosine_warmup": lambda k: (
         0.1 * (k + 1) / 4 if k < 4 else 0.1 * (1 + math.cos(math.pi * (k - 4) / (T - 4))) / 2
     ),
@@ -127,6 +137,51 @@ def test_scheduler(slice_config, option):
     plan = plan_cell(slice_config(f"scheduler={option}", f"trainer.epochs={T}"))
     expected = [SCHEDULERS[option](k) for k in range(T)]
     assert plan.learning_rates.ravel().tolist() == pytest.approx(expected, rel=1e-9, abs=1e-15)
+
+
+@pytest.mark.parametrize(
+    ("path", "given", "expected"),
+    [
+        ("StepLR", ["+scheduler.step_size=2", "+scheduler.gamma=0.5"], [0.1, 0.1, 0.05, 0.05]),
+        ("LinearLR", ["+scheduler.end_factor=0", "+scheduler.start_factor=1"], None),
+        ("PolynomialLR", [], [0.1, 0.075, 0.05, 0.025]),
+    ],
+)
+def test_scheduler_by_dotted_path_needs_no_key_deleted(slice_config, path, given, expected):
+    chosen = f"scheduler=torch.optim.lr_scheduler.{path}"
+    plan = plan_cell(slice_config(chosen, *given, "trainer.epochs=4"))
+    expected = expected or [0.1, 0.075, 0.05, 0.025]
+    assert plan.learning_rates.ravel().tolist() == pytest.approx(expected)
+
+
+def test_a_setting_of_another_option_is_named_with_the_way_round_it(slice_config):
+    override = "scheduler._target_=torch.optim.lr_scheduler.StepLR"
+    with pytest.raises(InputError, match="StepLR has no setting 'factor'; it has: step_size"):
+        plan_cell(slice_config(override))
+
+
+def test_several_schedulers_from_the_command_line(slice_config):
+    inner = (
+        "[{_target_:torch.optim.lr_scheduler.ConstantLR,factor:0.5},"
+        "{_target_:optsweep.optim.schedules.factor,factor:0.5}]"
+    )
+    config = slice_config(
+        "scheduler=sequential",
+        f"scheduler.schedulers={inner}",
+        "scheduler.milestone_epochs=[2]",
+        "trainer.epochs=4",
+    )
+    rates = plan_cell(config).learning_rates.ravel().tolist()
+    assert rates == pytest.approx([0.05, 0.05, 0.1, 0.05])
+
+
+def test_cycled_momentum_is_for_torch(slice_config):
+    given = ["scheduler=one_cycle", "scheduler.cycle_momentum=true", "momentum=0.9"]
+    plan = plan_cell(slice_config(*given))
+    reason = "numba changes the learning rate alone, and this schedule momentum too"
+    assert (plan.engine.name, plan.engine.reason) == ("torch", reason)
+    with pytest.raises(InputError, match=f"trainer.engine=numba: {reason}; auto takes another"):
+        plan_cell(slice_config(*given, "trainer.engine=numba"))
 
 
 @pytest.mark.parametrize("option", ["factor_fast", "factor_slow"])

@@ -37,6 +37,10 @@ def test_validation_decides_and_the_test_images_do_not(tmp_path):
         "scheduler=factor_slow depth=deeper layernorm_position=[1,3]",
         "model=lenet optimizer=amsgrad weight_decay=light init=kaiming",
         "momentum=nesterov scheduler=one_cycle optimizer.decay_biases_and_norms=false",
+        "optimizer=ademamix +optimizer.groups.last.lr=1e-2 model.dropout=0.25",
+        "optimizer=adam optimizer.rest._target_=torch.optim.SGD optimizer.rest.roles=[bias]",
+        "scheduler=sequential scheduler.milestone_epochs=[3] trainer.epochs=5",
+        "scheduler=torch.optim.lr_scheduler.StepLR +scheduler.step_size=3",
         "optimizer=torch.optim.Adamax dataset=kmnist dataset.val_size=1000 stopping.patience=2",
     ],
 )

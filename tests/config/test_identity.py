@@ -263,6 +263,66 @@ GOLDEN = [
         "init=orthogonal scheduler=one_cycle optimizer=nadam",
         "orthogonal-nadam-lr_0.002-onecyclelr-per_step_fd0701f7ec",
     ),
+    (
+        "optimizer=muon",
+        "muon-lr_0.02-momentum_0.95-nesterov_True-rest_lr_0.001_ddcf4870b0",
+    ),
+    (
+        "optimizer=muon optimizer.rest.roles=[last,bias,norm]",
+        "muon-lr_0.02-momentum_0.95-nesterov_True-rest_last+bias+norm-rest_lr_0.001_deb02b2f39",
+    ),
+    (
+        "optimizer=schedulefree_sgd",
+        "sgdschedulefree-lr_1-momentum_0.9_e03cf45795",
+    ),
+    (
+        "optimizer=schedulefree_adamw",
+        "adamwschedulefree-lr_0.0025_f2299887ea",
+    ),
+    (
+        "optimizer=lion",
+        "lion-lr_0.0003-betas_0.9_0.99_2ffab800a1",
+    ),
+    (
+        "optimizer=soap",
+        "soap-lr_0.003-betas_0.95_0.95_29d935a2a2",
+    ),
+    (
+        "optimizer=prodigy",
+        "prodigy-lr_1_c5bfae5828",
+    ),
+    (
+        "optimizer=ademamix",
+        "ademamix-lr_0.001-betas_0.9_0.999_0.9999_585a55ba9e",
+    ),
+    (
+        "+optimizer.groups.last.lr=0.01",
+        "last_lr_0.01_a42d395a10",
+    ),
+    (
+        "optimizer=lars optimizer.adapt_biases_and_norms=false",
+        "lars-lr_3-momentum_0.9-adapt_biases_and_norms_False_2c65d256fe",
+    ),
+    (
+        "scheduler=sequential",
+        "sequentiallr_1367e6bee2",
+    ),
+    (
+        "scheduler=chained",
+        "chainedscheduler_0df981870e",
+    ),
+    (
+        "scheduler=warmup_stable_decay",
+        "warmup_stable_decay-per_step_1e994b94ed",
+    ),
+    (
+        "scheduler=one_cycle scheduler.cycle_momentum=true momentum=0.9",
+        "momentum_0.9-onecyclelr-per_step_cdb51526f7",
+    ),
+    (
+        "model.dropout=0.25",
+        "dropout_0.25_d8c701b559",
+    ),
 ]
 
 

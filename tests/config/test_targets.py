@@ -41,7 +41,7 @@ REFUSED = [
     ("optimizer", "torch.nn.Linear"),
     ("optimizer", "torch.optim"),
     ("scheduler", "torch.optim.Adam"),
-    ("scheduler", "optsweep.optim.rates.learning_rates"),
+    ("scheduler", "optsweep.optim.rates.timetable"),
     ("scheduler", "optsweep.optim.schedules._check_warmup"),
     ("scheduler", "optsweep.optim.schedules.Schedule"),
     ("init", "torch.nn.init.zeros_"),
@@ -118,3 +118,14 @@ def test_torchvision_s_builders_are_networks():
 def test_paths_last_when_code_moves():
     for path in ("optsweep.optim.schedules.factor", "torch.optim.Adam"):
         assert present(lasting(path)) == path == present(path)
+
+
+def test_an_extra_that_is_not_installed_is_named(monkeypatch):
+    monkeypatch.setitem(sys.modules, "schedulefree", None)  # as if it were not there
+    with pytest.raises(InputError, match=r"it is an extra; pip install 'optsweep\[optimizers\]'$"):
+        locate("optimizer", "schedulefree.SGDScheduleFree")
+
+
+def test_of_an_extra_that_is_there_a_missing_class_is_told():
+    with pytest.raises(InputError, match="there is no such object"):
+        locate("optimizer", "schedulefree.SGDSchedule")

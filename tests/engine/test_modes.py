@@ -85,7 +85,7 @@ def train_plainly(make: Callable, seed: int, dataset: Dataset) -> list[tuple[flo
 @pytest.mark.parametrize("name", OPTIMIZERS)
 def test_scores_are_those_of_a_plain_loop(dataset, name, apart, monkeypatch):
     if apart:
-        monkeypatch.setattr(resolved, "is_stackable", lambda factory: False)
+        monkeypatch.setattr(resolved, "is_stackable", lambda factory, axes: False)
     target, settings = OPTIMIZERS[name]
     seeds = range(3, 5)
     model = build_stack(MLPConfig((20,)), default, seeds, (1, 28, 28), 10, CPU, torch.float64)

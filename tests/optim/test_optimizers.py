@@ -348,6 +348,13 @@ def test_adafactor_is_caught_at_any_learning_rate(lr):
     assert not is_stackable(lambda p: target(p, lr=lr))
 
 
+@pytest.mark.parametrize("lr", [1e-4, 1e-2, 1.0])
+@pytest.mark.parametrize("name", ["Prodigy", "DAdaptAdam", "DAdaptAdaGrad", "SGDP", "SOAP"])
+def test_what_looks_at_all_parameters_is_caught_at_any_learning_rate(name, lr):
+    target = getattr(pytest.importorskip("pytorch_optimizer"), name)
+    assert not is_stackable(lambda p: target(p, lr=lr))
+
+
 class CentralizedSGD(torch.optim.SGD):
     """Takes the mean off the gradients of matrices; a stack of biases looks like a matrix."""
 
@@ -521,7 +528,7 @@ def test_weights_are_told_by_their_own_axes():
 
 def test_passes_on_that_muon_refuses_biases():
     target = optimizer_class("Muon")
-    with pytest.raises(InputError, match=r"Muon takes 2D parameters alone.*optimizer=mypackage"):
+    with pytest.raises(InputError, match=r"Muon takes 2D parameters alone.*as optimizer=muon"):
         built(named_stack(), target, {}, True)
     weights = [(name, tensor) for name, tensor in named_stack() if tensor.ndim == 3]
     assert isinstance(built(weights, target, {}, True), SeedwiseOptimizer)

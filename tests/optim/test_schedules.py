@@ -10,8 +10,18 @@ import torch
 import yaml
 from torch.optim import lr_scheduler
 
-from optsweep.optim.rates import learning_rates
-from optsweep.optim.schedules import cosine_warmup, factor, piecewise, warmup
+from optsweep.config.checks import InputError
+from optsweep.optim.rates import timetable
+from optsweep.optim.resolved import ResolvedOptimizer
+from optsweep.optim.schedules import (
+    cosine_warmup,
+    factor,
+    inverse_sqrt,
+    linear_warmup,
+    piecewise,
+    warmup,
+    warmup_stable_decay,
+)
 
 TORCH = "torch.optim.lr_scheduler."
 OURS = "optsweep.optim.schedules."
@@ -19,7 +29,7 @@ OURS = "optsweep.optim.schedules."
 
 def tabulate(target, lr=0.1, epochs=10, steps_per_epoch=5, interval="epoch", **settings):
     scheduler = {"_target_": target, "interval": interval, **settings}
-    return learning_rates(scheduler, lr, epochs, steps_per_epoch)
+    return timetable(scheduler, lr, epochs, steps_per_epoch).rates
 
 
 def multipliers(schedule, num_ticks):
@@ -87,7 +97,39 @@ def test_cosine_warmup_without_warmup_is_cosine_annealing():
     np.testing.assert_allclose(ours, tabulate(TORCH + "CosineAnnealingLR"), rtol=1e-12)
 
 
-@pytest.mark.parametrize("build", [warmup, cosine_warmup])
+def test_linear_warmup_at_its_boundaries():
+    schedule = linear_warmup(12, warmup_steps=4, final_scale=0.2)
+    assert [schedule(t) for t in (0, 3, 4)] == [0.25, 1, 1]
+    assert schedule(8) == pytest.approx(0.6)
+    assert schedule(12) == pytest.approx(0.2)
+
+
+def test_linear_warmup_without_warmup_is_linear_to_zero():
+    ours = tabulate(OURS + "linear_warmup", warmup_epochs=0)
+    theirs = tabulate(TORCH + "LinearLR", start_factor=1.0, end_factor=0.0)
+    np.testing.assert_allclose(ours, theirs, rtol=1e-12)
+
+
+@pytest.mark.parametrize(("decay", "half_way"), [("linear", 0.6), ("sqrt", 1 - 0.8 * 0.5**0.5)])
+def test_warmup_stable_decay_at_its_boundaries(decay, half_way):
+    schedule = warmup_stable_decay(100, 0.1, 0.2, final_scale=0.2, decay=decay)
+    assert [schedule(t) for t in (0, 9, 10, 79, 80)] == [0.1, 1, 1, 1, 1]
+    assert schedule(90) == pytest.approx(half_way)
+    assert schedule(100) == pytest.approx(0.2)
+
+
+def test_warmup_stable_decay_may_have_neither():
+    assert set(multipliers(warmup_stable_decay(7, 0, 0), 7)) == {1}
+
+
+def test_inverse_sqrt_has_its_peak_where_the_warmup_ends():
+    schedule = inverse_sqrt(1000, warmup_steps=100)
+    assert schedule(0) == 0.01
+    assert schedule(99) == 1
+    assert schedule(399) == pytest.approx(0.5)
+
+
+@pytest.mark.parametrize("build", [warmup, cosine_warmup, linear_warmup, inverse_sqrt])
 @pytest.mark.parametrize("warmup_steps", [10, 11, -1])
 def test_warmup_has_to_be_shorter_than_the_run(build, warmup_steps):
     with pytest.raises(ValueError, match=rf"warm-up of {warmup_steps} .* run of 10.* shorter"):
@@ -103,6 +145,10 @@ def test_warmup_has_to_be_shorter_than_the_run(build, warmup_steps):
         (lambda: factor(0.9, floor_scale=2), r"floor_scale=2: expected .* \[0, 1\]"),
         (lambda: piecewise(10, [0.5, 1.0], 0.1), r"fractions=\[0.5, 1.0\]: .* between 0 and 1"),
         (lambda: piecewise(10, [0], 0.1), r"fractions=\[0\]: .* between 0 and 1"),
+        (lambda: warmup_stable_decay(9, 0.5, 0.6), "0.5 and a decay of 0.6 do not fit"),
+        (lambda: warmup_stable_decay(9, -0.1), "warmup_fraction=-0.1: expected a number in"),
+        (lambda: warmup_stable_decay(9, decay="cubic"), "decay=cubic: expected linear or sqrt"),
+        (lambda: inverse_sqrt(9, warmup_steps=0), "expected a warm-up"),
     ],
 )
 def test_values_that_cannot_be(build, message):
@@ -142,6 +188,148 @@ def test_schedules_of_pytorch_are_what_stepping_them_gives(name, settings, inter
         scheduler.step()
     rates = tabulate(TORCH + name, interval=interval, **settings)
     assert rates.ravel().tolist() == stepped
+
+
+# --- several of them, and what else they change
+
+
+def stepped(optimizer, scheduler, num_ticks):
+    """Groups of a real optimizer, stepped by hand."""
+    groups = []
+    for _ in range(num_ticks):
+        groups.append({k: v for k, v in optimizer.param_groups[0].items() if k != "params"})
+        optimizer.step()
+        scheduler.step()
+    return groups
+
+
+def nodes(*schedulers):
+    return [{"_target_": TORCH + name, **settings} for name, settings in schedulers]
+
+
+def test_one_after_the_other_with_the_lengths_of_their_parts():
+    optimizer = torch.optim.SGD([torch.zeros(1)], lr=0.1)
+    parts = [
+        lr_scheduler.LinearLR(optimizer, start_factor=0.1, total_iters=3),
+        lr_scheduler.ConstantLR(optimizer, factor=0.5, total_iters=2),
+        lr_scheduler.CosineAnnealingLR(optimizer, T_max=5),
+    ]
+    scheduler = lr_scheduler.SequentialLR(optimizer, parts, milestones=[3, 5])
+    rates = tabulate(
+        TORCH + "SequentialLR",
+        schedulers=nodes(
+            ("LinearLR", {"start_factor": 0.1}),
+            ("ConstantLR", {"factor": 0.5}),
+            ("CosineAnnealingLR", {}),
+        ),
+        milestones=[3, 5],
+    )
+    assert rates.ravel().tolist() == [group["lr"] for group in stepped(optimizer, scheduler, 10)]
+
+
+def test_milestones_in_epochs_of_a_schedule_by_step():
+    schedulers = nodes(("LinearLR", {"start_factor": 0.5}), ("ConstantLR", {"factor": 1.0}))
+    given = {"schedulers": schedulers, "interval": "step"}
+    one = tabulate(TORCH + "SequentialLR", milestone_epochs=[0.4], **given)
+    other = tabulate(TORCH + "SequentialLR", milestones=[2], **given)
+    assert one.tolist() == other.tolist()
+    assert one.ravel()[:3].tolist() == pytest.approx([0.05, 0.075, 0.1])
+
+
+def test_all_at_once_multiply():
+    optimizer = torch.optim.SGD([torch.zeros(1)], lr=0.1)
+    parts = [
+        lr_scheduler.LinearLR(optimizer, start_factor=0.25, total_iters=3),
+        lr_scheduler.ExponentialLR(optimizer, gamma=0.9),
+    ]
+    scheduler = lr_scheduler.ChainedScheduler(parts)
+    schedulers = nodes(
+        ("LinearLR", {"start_factor": 0.25, "total_iters": 3}), ("ExponentialLR", {"gamma": 0.9})
+    )
+    rates = tabulate(TORCH + "ChainedScheduler", schedulers=schedulers)
+    assert rates.ravel().tolist() == [group["lr"] for group in stepped(optimizer, scheduler, 10)]
+
+
+def test_ours_may_be_one_after_the_other():
+    ours = {"_target_": OURS + "warmup_stable_decay", "warmup_fraction": 0.5, "decay_fraction": 0.5}
+    constant = nodes(("ConstantLR", {"factor": 1.0}))
+    rates = tabulate(TORCH + "SequentialLR", schedulers=[ours, *constant], milestones=[4])
+    assert rates.ravel().tolist() == pytest.approx([0.05, 0.1, 0.1, 0.05] + 6 * [0.1])
+
+
+def test_ours_are_not_multiplied():
+    """torch's LambdaLR, by which they would join, forgets what the others have made of the rate."""
+    ours = {"_target_": OURS + "warmup", "warmup_steps": 2}
+    with pytest.raises(InputError, match=r"schedules.warmup would undo what the others do"):
+        tabulate(TORCH + "ChainedScheduler", schedulers=[ours, *nodes(("StepLR", {}))])
+
+
+def test_schedules_may_nest():
+    inner = {
+        "schedulers": nodes(("ConstantLR", {"factor": 0.5}), ("ExponentialLR", {"gamma": 0.9}))
+    }
+    outer = nodes(("SequentialLR", {**inner, "milestones": [2]}), ("StepLR", {"step_size": 5}))
+    rates = tabulate(TORCH + "ChainedScheduler", schedulers=outer).ravel().tolist()
+    expected = [0.05, 0.05, *(0.1 * 0.9**k for k in range(8))]
+    factor = [1] * 5 + [0.1] * 5
+    assert rates == pytest.approx([a * b for a, b in zip(expected, factor, strict=True)])
+
+
+@pytest.mark.parametrize("interval", ["epoch", "step"])
+@pytest.mark.parametrize(
+    ("target", "settings", "cycled"),
+    [
+        (torch.optim.SGD, {"momentum": 0.9}, "momentum"),
+        (torch.optim.SGD, {}, "momentum"),
+        (torch.optim.Adam, {"betas": [0.9, 0.99]}, "betas"),
+        (torch.optim.RMSprop, {}, "momentum"),
+    ],
+)
+@pytest.mark.parametrize(
+    ("name", "given"),
+    [
+        ("OneCycleLR", {"max_lr": 0.3, "total_steps": 60}),
+        ("CyclicLR", {"base_lr": 0.01, "max_lr": 0.2, "step_size_up": 3}),
+    ],
+)
+def test_momentum_is_what_stepping_by_hand_gives(name, given, target, settings, cycled, interval):
+    optimizer = target([torch.zeros(1)], lr=0.1, **settings)
+    scheduler = getattr(lr_scheduler, name)(optimizer, **given)
+    num_ticks = 50 if interval == "step" else 10
+    groups = stepped(optimizer, scheduler, num_ticks)
+    asked = {"_target_": TORCH + name, "interval": interval, **given}
+    others = ResolvedOptimizer(target, settings, True, 0.1).settings()
+    rates, values = timetable(asked, 0.1, 10, 5, others)
+    assert rates.ravel().tolist() == [group["lr"] for group in groups]
+    assert list(values) == [cycled]
+    assert values[cycled].shape[:2] == ((10, 5) if interval == "step" else (10, 1))
+    found = values[cycled].reshape(num_ticks, -1).tolist()
+    assert found == [np.atleast_1d(group[cycled]).tolist() for group in groups]
+
+
+def test_a_schedule_of_the_rate_alone_cycles_nothing():
+    asked = {"_target_": TORCH + "OneCycleLR", "interval": "step", "cycle_momentum": False}
+    assert timetable(asked, 0.1, 10, 5, {"momentum": 0.9}).cycled == {}
+
+
+def test_momentum_of_an_optimizer_that_has_none_is_refused():
+    asked = {"_target_": TORCH + "OneCycleLR", "interval": "step"}
+    with pytest.raises(InputError, match="OneCycleLR: optimizer must support momentum"):
+        timetable(asked, 0.1, 10, 5, {"eps": 1e-8})
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"schedulers": nodes(("StepLR", {"size": 3}))}, "StepLR has no setting 'size'; it has"),
+        ({"schedulers": nodes(("ReduceLROnPlateau", {}))}, "ReduceLROnPlateau needs a metric"),
+        ({"schedulers": nodes(("ConstantLR", {})), "milestones": [1]}, "SequentialLR: .*mileston"),
+        ({"schedulers": [{"_target_": "os.system"}]}, "os.system: expected a torch.optim.lr"),
+    ],
+)
+def test_mistakes_in_several_are_named(settings, message):
+    with pytest.raises(InputError, match=message):
+        tabulate(TORCH + "SequentialLR", **({"milestones": []} | settings))
 
 
 # --- from epochs and steps to ticks

@@ -21,8 +21,19 @@ def supports(work: Work) -> str:
         return "numba is for the CPU"
     if not isinstance(work.model, MLPConfig):
         return "numba knows no network but the multilayer perceptron"
+    if work.model.dropout:
+        return "numba knows no dropout"
     if importlib.util.find_spec("numba") is None:
         return "numba is not installed"
+    return _why_no_updates(work)
+
+
+def _why_no_updates(work: Work) -> str:
+    """Why it cannot take the optimizer's steps; empty if it can."""
+    if work.optimizer.groups or work.optimizer.rest:
+        return "numba knows no groups of parameters with settings of their own"
+    if work.cycled:
+        return f"numba changes the learning rate alone, and this schedule {work.cycled[0]} too"
     if rule_of(work.optimizer.target, work.optimizer.arguments) is None:
         return f"numba has no rule for these settings of {work.optimizer.target.__name__}"
     return ""

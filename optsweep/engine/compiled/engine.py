@@ -15,7 +15,7 @@ from threadpoolctl import ThreadpoolController
 from torch import Tensor
 
 from optsweep.data.tensors import Split
-from optsweep.engine import Scores
+from optsweep.engine import NOTHING, Scores
 from optsweep.engine.compiled.batches import run_batches
 from optsweep.engine.compiled.deferred import (
     EXAMPLES,
@@ -90,8 +90,14 @@ class CompiledEngine:
         # Have every loop compiled before the clock runs.
         self._train(0, _ALL_IN_ORDER, np.empty((0, 5), self.dtype), None)
 
-    def train_epoch(self, orders: Tensor | None, learning_rates: np.ndarray) -> Scores:
-        """See `Engine.train_epoch`."""
+    def train_epoch(
+        self,
+        orders: Tensor | None,
+        learning_rates: np.ndarray,
+        cycled: Mapping[str, np.ndarray] = NOTHING,
+    ) -> Scores:
+        """See `Engine.train_epoch`; `supports` lets nothing be cycled here."""
+        assert not cycled
         steps = -(-len(self.train) // self.batch_size)
         rates = np.broadcast_to(learning_rates, steps)
         table = self.rule.table(rates, self.num_steps).astype(self.dtype)
