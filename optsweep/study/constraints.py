@@ -32,8 +32,9 @@ def keep_constraints(out: Path, results: Iterable[Mapping[str, Any]]) -> str:
     """
     others = [provenance.other_versions(result) for result in results]
     differing = Counter(", ".join(f"{n} {v}" for n, v in other.items()) for other in others)
-    made_with_these = differing.pop("", 0)
-    if others and not made_with_these:
+    if not others:
+        return ""
+    if not differing.pop("", 0):
         told = "; ".join(sorted(differing))
         return f"no {runs.CONSTRAINTS_FILE}: no cell was made with what is installed, but by {told}"
     lines = [
