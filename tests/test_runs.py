@@ -144,6 +144,11 @@ def better(directory):
     path.write_text(path.read_text().replace("completed", "diverged"))
 
 
+def as_folder(path):
+    path.unlink()
+    path.mkdir()
+
+
 def another_cell(directory):
     runs.start(directory / "other", Config(seed=5))
     (directory / runs.CONFIG_FILE).write_text((directory / "other" / runs.CONFIG_FILE).read_text())
@@ -160,6 +165,12 @@ def another_cell(directory):
         (another_cell, "config.yaml is not as it was written"),
         (better, "result.json is not as it was written"),
         (lambda directory: (directory / runs.RESULT_FILE).write_text("{"), "cannot be read"),
+        (lambda directory: (directory / runs.RESULT_FILE).write_bytes(b"\xff{}"), "cannot be read"),
+        (lambda directory: as_folder(directory / runs.RESULT_FILE), "result.json is a folder"),
+        (
+            lambda directory: as_folder(directory / runs.HISTORY_FILE),
+            "history.csv is not as it was written",
+        ),
     ],
 )
 def test_a_record_that_does_not_fit_itself_is_set_aside(tmp_path, damage, told):
@@ -168,7 +179,7 @@ def test_a_record_that_does_not_fit_itself_is_set_aside(tmp_path, damage, told):
     runs.write(tmp_path, [ROW], RESULT, gradients)
     assert runs.set_aside(tmp_path) == ""
     damage(tmp_path)
-    names = {path.name for path in tmp_path.iterdir() if path.is_file()}
+    names = {path.name for path in tmp_path.iterdir() if path.name != "other"}
     with pytest.raises(runs.DamagedRecord, match=told):
         runs.read_result(tmp_path)
     assert runs.finished(tmp_path, Config()) is None
