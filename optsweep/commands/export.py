@@ -80,13 +80,12 @@ def _sweeps(text: str) -> list[Sweep]:
     folder = Path(text)
     if (folder / runs.CELLS_FOLDER).is_dir():
         return sweeps_below(folder)
-    if folder.is_dir() and (found := sweeps_of(folder)):
-        return found
+    for place in (folder, Path(runs.RUNS_FOLDER, text)):  # a search may not have a trial yet
+        if place.is_dir() and (found := sweeps_of(place)):
+            return found
     if folder.name in ("", ".", "..") or not text:
         raise InputError(f"{text}: neither runs nor a sweep")
     named = find(text, Path(runs.RUNS_FOLDER))
-    if named.sweep is not None:
-        return sweeps_of(named.sweep)
     return [Sweep(runs.CELLS_FOLDER, named.root, named.cells)]
 
 

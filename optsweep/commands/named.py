@@ -96,11 +96,12 @@ def find(text: str, root: Path) -> Named:
             lists[text].parent,
         )
     known = sorted({*labels.values(), *lists})
-    hint = nearest(text, known[:_SHOWN] if len(known) > 20 else known) if known else "it is empty"
-    close = nearest(text, known) if known else hint
+    close = nearest(text, known) if known else ""
+    few = ", ".join(sorted(lists)[:_SHOWN])
+    hint = close if close.startswith("did") else f"sweeps there: {few or 'none'}"
     raise InputError(
         f"{text}: neither a folder, nor a cell or a sweep in {root}, nor overrides such as "
-        f"optimizer=adam; {close if close.startswith('did') else hint}"
+        f"optimizer=adam; {hint}"
     )
 
 

@@ -255,7 +255,7 @@ def test_help_shows_groups_and_examples_and_does_not_import_torch(tmp_path):
         check=False,
     )
     assert (done.returncode, done.stderr) == (0, "")
-    assert "optimizer: adagrad, adam, adamw, amsgrad" in done.stdout
+    assert "optimizer: adagrad, adam, adamw, ademamix, amsgrad" in done.stdout
     assert done.stdout.count("python -m optsweep") == 6
 
 
