@@ -179,7 +179,6 @@ def test_a_killed_cell_goes_on_as_if_nothing_had_happened(
         ["optimizer=pytorch_optimizer.Prodigy", "optimizer.lr=1.0"],
         ["optimizer=schedulefree_sgd"],
         ["model.dropout=0.3", "scheduler=one_cycle", "scheduler.cycle_momentum=true"],
-        ["optimizer=lion", "optimizer.decay_biases_and_norms=false", "weight_decay=0.1"],
         ["optimizer=soap", "trainer.epochs=3"],
         ["optimizer=ademamix", "+optimizer.groups.last.lr=1e-4"],
         pytest.param(
