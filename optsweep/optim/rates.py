@@ -26,6 +26,7 @@ from optsweep.config.checks import (
 from optsweep.config.targets import locate
 
 # Parameters that mean "the length of the run" in torch's schedulers and in ours.
+MOST_RATES = 10**8  # which take minutes
 _RUN_LENGTHS = ("T_max", "total_iters", "total_steps", "num_steps")
 
 
@@ -57,6 +58,12 @@ def learning_rates(
     target = settings.pop("_target_")
     ticks_per_epoch = steps_per_epoch if settings.pop("interval") == "step" else 1
     num_ticks = epochs * ticks_per_epoch
+    if num_ticks > MOST_RATES:
+        raise InputError(
+            f"scheduler.interval=step, trainer.epochs={epochs}: a rate for each of {num_ticks} "
+            f"steps is too long a table; scheduler.interval=epoch, or at most "
+            f"{MOST_RATES // steps_per_epoch} epochs"
+        )
     schedule = locate("scheduler", target)
     if "base_lr" not in inspect.signature(schedule).parameters:  # CyclicLR has its own
         lr = settings.pop("base_lr", lr)
@@ -71,13 +78,13 @@ def learning_rates(
     else:
         with Blaming(f"scheduler {schedule.__name__}"):
             multiplier = schedule(**settings)
-            multipliers = list(map(float, map(multiplier, range(num_ticks))))
-        rates = [lr * each for each in multipliers]
-    for rate in rates:
-        if not 0 <= rate < math.inf:
-            raise InputError(f"scheduler {target} gives rate {rate}: expected a finite number >= 0")
+            multipliers = map(float, map(multiplier, range(num_ticks)))
+            rates = lr * np.fromiter(multipliers, np.float64, num_ticks)
+    if (wrong := ~((rates >= 0) & (rates < math.inf))).any():
+        rate = rates[wrong][0]
+        raise InputError(f"scheduler {target} gives rate {rate}: expected a finite number >= 0")
     _warn_of_milestones(settings.get("milestones", ()), num_ticks, scheduler["interval"])
-    return np.array(rates, dtype=np.float64).reshape(epochs, ticks_per_epoch)
+    return rates.reshape(epochs, ticks_per_epoch)
 
 
 def _fill_lengths(
@@ -102,18 +109,19 @@ class _Still(torch.optim.SGD):
 
 def _torch_rates(
     schedule: type[LRScheduler], settings: dict[str, Any], lr: float, num_ticks: int
-) -> list[float]:
+) -> np.ndarray:
     optimizer = _Still([torch.zeros(1)], lr=lr)
     (group,) = optimizer.param_groups
     others = {key: value for key, value in group.items() if key not in ("lr", "params")}
-    rates = []
+    rates = np.empty(num_ticks)
     with Blaming(f"scheduler {schedule.__name__}"):
         scheduler = schedule(optimizer=optimizer, **settings)
         for tick in range(num_ticks):
+            if tick == 1:
+                optimizer.step()  # the first is watched for, and each takes as long as a rate
             if tick:
-                optimizer.step()
                 scheduler.step()
-            rates.append(group["lr"])
+            rates[tick] = group["lr"]
             for key, value in others.items():
                 if group[key] != value:
                     hint = "; give scheduler.cycle_momentum=false" if key == "momentum" else ""
