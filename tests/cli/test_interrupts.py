@@ -86,7 +86,7 @@ def test_what_python_cannot_interrupt_is_ended_from_outside(end_by, tmp_path):
         when="stuck",
         PYTHONPATH=f"{optsweep.__path__[0]}/..:{tmp_path}",
     )
-    assert log.endswith("ended by SIGINT in the middle of a step\n")
+    assert "ended by SIGINT in the middle of a step\n" in log
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -56,11 +57,13 @@ def in_namespace(*command: str) -> tuple[str, ...]:
 
 
 @needs_root
-def test_a_user_without_rights_and_home_trains_and_is_told(run_in, tmp_path):
-    folder = tmp_path / "a folder für ſomebody"
-    folder.mkdir(mode=0o777)
-    for path in (folder, *list(folder.parents)[:3]):
-        path.chmod(0o777)
+def test_a_user_without_rights_and_home_trains_and_is_told(run_in, request):
+    open_to_all = Path(tempfile.mkdtemp())  # pytest's own folders are its user's alone
+    request.addfinalizer(lambda: shutil.rmtree(open_to_all))
+    folder = open_to_all / "a folder für ſomebody"
+    folder.mkdir()
+    open_to_all.chmod(0o755)
+    folder.chmod(0o777)
     place = ("env", "HOME=/proc", "LC_ALL=tr_TR.UTF-8", "TMPDIR=/nowhere")
     done = run_in(in_namespace(*AS_NOBODY, *place), *CELL, cwd=folder)
     assert (done.returncode, done.stderr) == (0, "")
