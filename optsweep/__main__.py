@@ -4,6 +4,7 @@ import sys
 from importlib import import_module
 
 import optsweep
+from optsweep import interrupts
 
 # What the first argument may name beside overrides -> the module whose `main` it is. Each takes
 # arguments, gives an exit code, and has a --help of its own, which its `parser` knows.
@@ -20,11 +21,15 @@ COMMANDS = {
 
 def main() -> None:
     """Run what the first argument names, one of `COMMANDS`; else a cell or a sweep."""
-    name, *arguments = sys.argv[1:] or [""]
+    with interrupts.handled():  # from here on, for the imports take their time
+        _run(*sys.argv[1:])
+
+
+def _run(name: str = "", *arguments: str) -> None:
     if name == "--version":
         print(f"optsweep {optsweep.__version__}")
     elif name in COMMANDS:
-        sys.exit(import_module(COMMANDS[name]).main(arguments))
+        sys.exit(import_module(COMMANDS[name]).main(list(arguments)))
     elif name in ("-sc", "--shell-completion") and "query=" in "".join(arguments):
         from optsweep.commands.completion import complete  # noqa: PLC0415
 

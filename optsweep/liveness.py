@@ -20,6 +20,8 @@ from collections.abc import Callable, Hashable, Iterator
 from pathlib import Path
 from typing import Any
 
+from optsweep.interrupts import if_ended
+
 STALE_SECONDS = 30.0
 _MAX_SECONDS_BETWEEN_BEATS = 2.0
 _SECONDS_BETWEEN_LOOKS = 0.2
@@ -96,14 +98,20 @@ def alone_in(
 
     thread = threading.Thread(target=beat, daemon=True)
     thread.start()
-    try:
-        yield
-    finally:
+
+    def release(reason: str = "") -> None:
+        del reason
         ended.set()
         thread.join()
         if _read(path) == sign:  # else it was taken for dead, and another's lease may lie here
             for each in range(number + 1):
                 (directory / f"{_LEASE}{each}").unlink(missing_ok=True)
+
+    try:
+        with if_ended(release):
+            yield
+    finally:
+        release()
 
 
 def remove_dead_leases(directory: Path) -> None:

@@ -5,7 +5,8 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # a checkout need not be installed
 
-from optsweep.study.reproduce import main
+from optsweep.__main__ import main
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.argv.insert(1, "reproduce")
+    main()

@@ -151,7 +151,9 @@ def train_and_keep(monkeypatch):
 def start(tmp_path, data_root):
     """`start(*arguments)`: the program on the slice, in an empty folder."""
 
-    def started(*arguments: str, module=("-m", "optsweep"), **environment: str) -> subprocess.Popen:
+    def started(
+        *arguments: str, module=("-m", "optsweep"), new_session=False, **environment: str
+    ) -> subprocess.Popen:
         slice_arguments = ("dataset=slice", f"dataset.root={data_root}", "trainer.device=cpu")
         return subprocess.Popen(
             [sys.executable, *module, "--config-dir", TESTS / "conf", *slice_arguments, *arguments],
@@ -160,6 +162,7 @@ def start(tmp_path, data_root):
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
+            start_new_session=new_session,
         )
 
     return started

@@ -18,13 +18,12 @@ from hydra.main import get_args_parser
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
-from optsweep import runs
+from optsweep import interrupts, runs
 from optsweep.cli import composition
 from optsweep.cli.cell_log import logged
 from optsweep.cli.mistakes import (
     FULL_ERROR,
     CellsFailed,
-    as_interrupt,
     exit_with,
     in_one_line,
     is_mistake,
@@ -39,6 +38,7 @@ from optsweep.config import identity
 from optsweep.config.checks import InputError
 from optsweep.liveness import STALE_SECONDS, alone_in
 from optsweep.provenance import by_other_code
+from optsweep.surroundings import CORES_VARIABLE, num_cores
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -88,6 +88,7 @@ def _run(given: list[str], dry: bool) -> None:
                 "--experimental-rerun: optsweep repeat DIR trains a cell again from its folder"
             )
         composed = check_command_line(sys.argv[1:])
+        os.environ.setdefault(CORES_VARIABLE, str(num_cores()))  # joblib looks at less than we do
         is_sweep = flags.multirun or composed.hydra.mode == RunMode.MULTIRUN
         shows = flags.cfg is not None or flags.info is not None
         if dry or (flags.cfg is not None and is_sweep):
@@ -140,8 +141,14 @@ def run_job(composed: DictConfig) -> float:
             where it was raised, can the one be told from the other.
     """
     make_sturdy()  # this may be a process of its own
+    with interrupts.handled_in_worker():
+        return _told_from_bugs(composed)
+
+
+def _told_from_bugs(composed: DictConfig) -> float:
     try:
-        return _objective(composed)
+        with interrupts.as_interrupt():
+            return _objective(composed)
     except Exception as error:
         if HydraConfig.get().mode == RunMode.RUN:
             raise _PastHydra(error) from error
@@ -223,7 +230,7 @@ def find_or_train(job: Job, console: Console) -> dict[str, Any]:
         result = job.result()
         if result is None:
             try:
-                with as_interrupt():
+                with interrupts.as_interrupt():
                     result = _trained(console, job)
             except PrunedError as pruned:
                 console.print(str(pruned))

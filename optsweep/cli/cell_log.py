@@ -14,6 +14,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO, TextIO, cast
 
+from optsweep.interrupts import if_ended
+
 _CONTROLS = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")  # colours and movements of a terminal
 
 
@@ -27,6 +29,7 @@ def logged(path: Path) -> Iterator[None]:
     with path.open("ab", buffering=0) as log:
         _write(log, time.strftime("--- %Y-%m-%d %H:%M:%S\n"))
         with (
+            if_ended(lambda reason: _write(log, f"ended by {reason} in the middle of a step\n")),
             contextlib.redirect_stdout(cast(TextIO, _Copied(sys.stdout, log))),
             contextlib.redirect_stderr(cast(TextIO, _Copied(sys.stderr, log))),
         ):

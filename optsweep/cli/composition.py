@@ -8,6 +8,7 @@ import functools
 import gc
 import os
 import re
+import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,9 +24,12 @@ from optsweep.config.checks import InputError
 from optsweep.config.dataset import needs_looking_at
 from optsweep.config.schema import Config
 from optsweep.config.targets import allow_targets
+from optsweep.surroundings import available_memory
 
 if TYPE_CHECKING:
     from optsweep.training.plan import Plan
+
+_MANY_RATES = 500_000  # of which torch's schedulers take 5 s
 
 _plans: dict[str, Plan] = {}
 
@@ -147,15 +151,73 @@ def check(config: Config, directory: Path, rerun: bool | str) -> None:
         InputError: If it cannot.
     """
     if runs.finished(directory, config, rerun) is None:
-        plan(config)
+        check_memory([plan(config)])
+
+
+def check_memory(plans: Sequence[Plan], num_at_once: int = 1) -> None:
+    """Find out whether cells fit into what is free of this machine's memory.
+
+    Args:
+        plans: Of all that are to be trained, one after the other or side by side.
+        num_at_once: How many in processes of their own; 0: on other machines, of which nothing
+            is known.
+
+    Raises:
+        InputError: If one does not fit, or so many at once do not.
+    """
+    from optsweep.engine.footprint import PROCESS_BYTES  # noqa: PLC0415 (PyTorch)
+
+    free = available_memory()
+    here = [each for each in plans if each.work.device.type == "cpu"]
+    if free is None or not here or not num_at_once:
+        return
+    own = PROCESS_BYTES if num_at_once > 1 else 0
+    needed = sorted((each.num_bytes() + own for each in here), reverse=True)
+    if needed[0] > free:
+        largest = max(here, key=lambda each: each.num_bytes())
+        ways = largest.that_fit(free - own)
+        others = sum(each > free for each in needed) - 1
+        raise InputError(
+            f"{identity.label(largest.config)}: it takes about {_gigabytes(needed[0])} of memory, "
+            f"and {_gigabytes(free)} are free; "
+            + (f"{' or '.join(ways)} would fit" if ways else "a smaller network needs less")
+            + (f"; {others} other cells do not fit either" if others else "")
+        )
+    while sum(needed[:num_at_once]) > free:
+        num_at_once -= 1
+        if sum(needed[:num_at_once]) <= free:
+            raise InputError(
+                f"the largest cells at once take more than the {_gigabytes(free)} of memory that "
+                f"are free; {num_at_once} at once would fit, such as with "
+                f"hydra.launcher.n_jobs={num_at_once}"
+            )
+
+
+def _gigabytes(number: int) -> str:
+    return f"{number / 1e9:.1f} GB"
 
 
 def plan(config: Config) -> Plan:
     """What `plan_cell` gives, made once for each configuration."""
     key = repr(config)  # threads and folders included, of which a hash knows nothing
     if key not in _plans:
+        is_by_step = config.scheduler["interval"] == "step"
+        num_rates = config.trainer.epochs * (config.steps_per_epoch if is_by_step else 1)
+        if num_rates > _MANY_RATES and num_rates <= _most_rates():
+            print(
+                f"optsweep: working out {num_rates} learning rates, one for each "
+                f"{'step' if is_by_step else 'epoch'}, before anything is trained",
+                file=sys.stderr,
+                flush=True,
+            )
         _plans[key] = _planner()(config)
     return _plans[key]
+
+
+def _most_rates() -> int:
+    from optsweep.optim.rates import MOST_RATES  # noqa: PLC0415 (PyTorch)
+
+    return MOST_RATES
 
 
 @functools.cache

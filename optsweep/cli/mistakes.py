@@ -28,6 +28,7 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
+from optsweep import interrupts
 from optsweep.cli.composition import config_dir
 from optsweep.cli.output import make_sturdy
 from optsweep.cli.overrides import VALUE_KEYS, options
@@ -41,7 +42,7 @@ from optsweep.config.checks import (
     nearest,
 )
 
-MISTAKE, BUG, DAMAGED, INTERRUPTED = 2, 1, 3, 130  # exit codes
+MISTAKE, BUG, DAMAGED = 2, 1, 3  # exit codes; that of a signal is 128 and its number
 FULL_ERROR = "HYDRA_FULL_ERROR"  # Hydra's variable: 1 asks for tracebacks of mistakes too
 _SEE_MORE = " (--debug shows where)"
 _HYDRAS_OWN = (HydraException, OmegaConfBaseException)
@@ -49,24 +50,8 @@ _HYDRAS_FILES = tuple(  # hydra_plugins has no file of its own; it lies beside h
     os.path.join(os.path.dirname(os.path.dirname(hydra.__file__)), package, "")
     for package in ("hydra", "hydra_plugins", "omegaconf")
 )
+_OUT_OF_THREADS = "can't start new thread"
 _OUT_OF_MEMORY = re.compile("out of memory|can't allocate memory|not enough memory", re.IGNORECASE)
-
-
-@contextlib.contextmanager
-def as_interrupt() -> Iterator[None]:
-    """Let what Ctrl-C has caused be an interrupt, whatever it has become on its way.
-
-    Raised between two steps of Python's own locks, it ends as a RuntimeError of theirs.
-    """
-    try:
-        yield
-    except Exception as error:
-        cause: BaseException | None = error
-        while cause is not None:
-            if isinstance(cause, KeyboardInterrupt):
-                raise KeyboardInterrupt from error
-            cause = cause.__context__
-        raise
 
 
 @contextlib.contextmanager
@@ -81,9 +66,10 @@ def in_one_line(debug: bool = False) -> Iterator[None]:
     try:
         yield
     except KeyboardInterrupt:
-        print("optsweep: interrupted; the same command continues", file=sys.stderr)
-        sys.exit(INTERRUPTED)
+        sys.exit(interrupts.farewell())
     except Exception as error:
+        if interrupts.received():
+            sys.exit(interrupts.farewell())
         if not is_mistake(error):
             raise
         if debug:
@@ -167,6 +153,8 @@ def is_mistake(error: Exception) -> bool:
     origin = _origin(error)
     if isinstance(origin, (InputError, *_HYDRAS_OWN)) or _is_of_memory(origin):
         return True
+    if _is_of_threads(origin):
+        return True
     if isinstance(origin, OSError):
         return origin.errno is not None  # the system's word, not ours
     files = files_of(origin.__traceback__)
@@ -192,6 +180,11 @@ def one_line(error: Exception) -> str:
         text = "its process ended without a word; the system kills one that takes too much memory"
     elif isinstance(origin, YAMLError):
         text = " ".join(str(origin).split())
+    elif _is_of_threads(origin):
+        text = (
+            "the system gives this process no more threads (ulimit -u, or a limit of its container)"
+            "; trainer.num_threads=1 needs the fewest"
+        )
     elif _is_of_memory(origin):
         text = (
             f"memory ran out ({first_line(origin)}); fewer seeds at once, smaller batches or a "
@@ -210,6 +203,10 @@ def _origin(error: BaseException) -> Any:
     while isinstance(error, _HYDRAS_OWN) and (inner := error.__cause__ or error.__context__):
         error = inner
     return error
+
+
+def _is_of_threads(error: BaseException) -> bool:
+    return isinstance(error, RuntimeError) and _OUT_OF_THREADS in str(error)
 
 
 def _is_of_memory(error: BaseException) -> bool:

@@ -21,7 +21,6 @@ from hydra.core.config_loader import ConfigLoader
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.utils import JobReturn
 from hydra.plugins.launcher import Launcher
-from joblib.externals.loky import get_reusable_executor
 from omegaconf import DictConfig
 from optuna.exceptions import UpdateFinishedTrialError
 from optuna.study import Study
@@ -42,6 +41,8 @@ from optsweep.cli.search_settings import (
     study_name,
 )
 from optsweep.cli.search_space import read_space
+from optsweep.cli.sweepers import end_workers
+from optsweep.cli.validation import num_at_once
 from optsweep.config import identity
 from optsweep.config.checks import InputError, as_text
 from optsweep.config.schema import Config
@@ -70,6 +71,7 @@ from optsweep.search.trials import (
     best_trial,
 )
 
+_SECONDS_TO_LEAVE = 1.5  # of an interrupted search's threads
 # What a final cell has of its own: fresh seeds, all training examples, no early end.
 _OF_FINALS = ("seed", "num_seeds", "dataset.val_size", "stopping.floor", "stopping.patience")
 
@@ -176,7 +178,10 @@ class SearchLoop:
             composition.plan(self._composed(self._final(space, rewritten(baseline))))
         rehearse(self._proposer(space), space, settings.n_trials)
         fixed_and = (as_overrides({**space.fixed, **point}) for point in good)
-        return [Cell("", " ".join(each), self._composed(each)) for each in fixed_and]
+        cells = [Cell("", " ".join(each), self._composed(each)) for each in fixed_and]
+        at_once = num_at_once(self.config.hydra.launcher, self.num_jobs)
+        composition.check_memory([composition.plan(cell.config) for cell in cells], at_once)
+        return cells
 
     def _check_value(self, space: Space, key: str, value: Any, others: Sequence[Point]) -> None:
         """Raise what was wrong first if a value goes with none of several values of the others."""
@@ -365,8 +370,10 @@ def side_by_side(work: Callable[[], None], num_threads: int, stop: Callable[[], 
         else:
             ends.put(None)
 
-    for _ in range(num_threads):  # they do not keep an interrupted program from ending
-        threading.Thread(target=to_its_end, daemon=True).start()
+    # They do not keep an interrupted program from ending.
+    threads = [threading.Thread(target=to_its_end, daemon=True) for _ in range(num_threads)]
+    for thread in threads:
+        thread.start()
     failed = None
     try:
         for _ in range(num_threads):
@@ -374,9 +381,11 @@ def side_by_side(work: Callable[[], None], num_threads: int, stop: Callable[[], 
             if error is not None:
                 stop()
                 failed = failed or error
-    except KeyboardInterrupt:  # or else joblib's processes would go on to the end of their cells
+    except KeyboardInterrupt:
         stop()
-        get_reusable_executor(max_workers=1, reuse=False, kill_workers=True).shutdown()
+        end_workers()
+        for thread in threads:  # whose trials are for other processes from then on
+            thread.join(_SECONDS_TO_LEAVE / num_threads)
         raise
     if failed is not None:
         raise failed

@@ -6,14 +6,18 @@ Both are imported at every start; what they do is imported when there is somethi
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from typing import Any, cast
 
 from hydra.core.config_loader import ConfigLoader
 from hydra.core.plugins import Plugins
+from hydra.core.utils import JobReturn
 from hydra.plugins.launcher import Launcher
 from hydra.plugins.sweeper import Sweeper
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf
+
+from optsweep import interrupts
 
 
 class GridSweeper(Sweeper):
@@ -71,6 +75,40 @@ class SearchSweeper(Sweeper):
         SearchLoop(self.settings, *self.loop).run()
 
 
+class ApartLauncher(Launcher):
+    """A launcher of other processes, which leave Ctrl-C to this one."""
+
+    def __init__(self, launcher: Launcher) -> None:
+        """Take one that is set up."""
+        self._launcher = launcher
+
+    def setup(
+        self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig
+    ) -> None:
+        """Hydra's way of handing over what a launcher needs."""
+        self._launcher.setup(
+            hydra_context=hydra_context, task_function=task_function, config=config
+        )
+
+    def launch(
+        self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int
+    ) -> Sequence[JobReturn]:
+        """Run cells, in a thread of their own here."""
+        try:
+            return interrupts.apart(lambda: self._launcher.launch(job_overrides, initial_job_idx))
+        except KeyboardInterrupt:
+            end_workers()
+            raise
+
+
+def end_workers() -> None:
+    """Kill joblib's processes, if nobody has told them to end: of a program that goes on."""
+    if not interrupts.received():
+        from joblib.externals.loky import get_reusable_executor  # noqa: PLC0415 (seldom needed)
+
+        get_reusable_executor(max_workers=1, reuse=False, kill_workers=True).shutdown()
+
+
 def _loader_and_launcher(
     hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig
 ) -> tuple[ConfigLoader, Launcher]:
@@ -82,4 +120,5 @@ def _loader_and_launcher(
     launcher = Plugins.instance().instantiate_launcher(
         config=config, hydra_context=hydra_context, task_function=task_function
     )
-    return loader, launcher
+    is_basic = config.hydra.launcher._target_.endswith(".BasicLauncher")
+    return loader, launcher if is_basic else ApartLauncher(launcher)

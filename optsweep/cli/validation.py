@@ -8,7 +8,7 @@ from pathlib import Path
 from omegaconf import DictConfig
 
 from optsweep import runs
-from optsweep.cli.composition import check, plan, to_config
+from optsweep.cli.composition import check, check_memory, plan, to_config
 from optsweep.cli.effects import check_effects, refuse_of_sweeps, repetitions
 from optsweep.cli.grids import Cell, compose_cells
 from optsweep.config import identity
@@ -60,7 +60,7 @@ def check_grid(config: DictConfig) -> list[CheckedCell]:
     from optsweep.data.arrays import load_arrays  # noqa: PLC0415 (NumPy, which most starts spare)
 
     sweep_dir = Path(config.hydra.sweep.dir)
-    cells, checked = [], []
+    cells, checked, plans = [], [], {}
     datasets: list[DatasetConfig] = []
     for overrides, composed in compose_cells(config):
         cell = to_config(composed)
@@ -72,13 +72,14 @@ def check_grid(config: DictConfig) -> list[CheckedCell]:
         except InputError as error:
             refusal = str(error)
         if result is None:
-            plan(cell)
+            plans[name] = plan(cell)
             if cell.dataset not in datasets:
                 load_arrays(cell.dataset)  # missing or corrupt data end a sweep before it starts
                 datasets.append(cell.dataset)
         cells.append(Cell(name, " ".join(overrides), cell))
         other_code = "" if result is None else by_other_code(result, cell)
         checked.append(CheckedCell(name, overrides, result is not None, other_code, refusal))
+    check_memory(list(plans.values()), num_at_once(config.hydra.launcher, len(plans)))
     check_effects(config, cells)
     if repeated := repetitions(cells):
         print(f"optsweep: {repeated}", flush=True)
@@ -86,3 +87,16 @@ def check_grid(config: DictConfig) -> list[CheckedCell]:
     for line in list_cells(sweep_dir / str(config.name), rows):
         print(line, flush=True)
     return checked
+
+
+def num_at_once(launcher: DictConfig, num_cells: int) -> int:
+    """How many cells a launcher trains side by side on this machine; 0: none here."""
+    if "array_parallelism" in launcher:
+        return 0
+    if launcher._target_.endswith(".LocalLauncher"):  # starts all of them
+        return num_cells
+    if "n_jobs" not in launcher:
+        return 1
+    from joblib import effective_n_jobs  # noqa: PLC0415 (which most starts spare)
+
+    return min(effective_n_jobs(launcher.n_jobs), num_cells)

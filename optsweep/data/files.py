@@ -27,9 +27,8 @@ from dataclasses import dataclass, field
 from os.path import expanduser
 from pathlib import Path
 
-import platformdirs
-
 from optsweep.config.checks import InputError
+from optsweep.surroundings import user_folder
 
 FILES = (
     "train-images-idx3-ubyte",
@@ -104,7 +103,7 @@ class FileSet:
 
 def data_root(root: str | None) -> Path:
     """The folder `dataset.root`, or where it is null the user's cache; it need not exist."""
-    return platformdirs.user_cache_path("optsweep") if root is None else Path(expanduser(root))
+    return user_folder() if root is None else Path(expanduser(root))
 
 
 def load_contents(wanted: FileSet) -> dict[str, bytes]:

@@ -2,10 +2,11 @@
 
 `reference` is plain PyTorch on any device, and what every other engine is tested against;
 `compiled` has loops of its own for multilayer perceptrons on a CPU. Each is a module or package
-with three functions, so that `choice` can compare them:
+with four functions, so that `choice` can compare them:
 
 - `supports(work)`: why it cannot do the work; empty if it can;
 - `seconds_per_epoch(work)`: what an epoch costs there, roughly;
+- `prepare()`: import what the next takes; what a user should know of that, in a line;
 - `build(work, stack, train)`: the engine, around a stack and its training split.
 """
 

@@ -34,6 +34,7 @@ from optsweep.config.checks import (
 from optsweep.config.targets import locate
 
 # Parameters that mean "the length of the run" in torch's schedulers and in ours.
+MOST_RATES = 10**8  # which take minutes
 _RUN_LENGTHS = ("T_max", "total_iters", "total_steps", "num_steps")
 _NOT_WORTH_LISTING = ("last_epoch", "verbose")
 
@@ -82,6 +83,12 @@ def timetable(
     target = settings["_target_"]
     ticks_per_epoch = steps_per_epoch if settings.pop("interval") == "step" else 1
     num_ticks = epochs * ticks_per_epoch
+    if num_ticks > MOST_RATES:
+        raise InputError(
+            f"scheduler.interval=step, trainer.epochs={epochs}: a rate for each of {num_ticks} "
+            f"steps is too long a table; scheduler.interval=epoch, or at most "
+            f"{MOST_RATES // steps_per_epoch} epochs"
+        )
     schedule = locate("scheduler", target)
     if "base_lr" not in inspect.signature(schedule).parameters:  # CyclicLR has its own
         lr = settings.pop("base_lr", lr)
@@ -93,14 +100,15 @@ def timetable(
         arguments = _arguments(schedule, settings, ticks)
         with Blaming(f"scheduler {schedule.__name__}"):
             multiplier = schedule(**arguments)
-            rates = [lr * float(multiplier(tick)) for tick in range(num_ticks)]
-    for rate in rates:
-        if not 0 <= rate < math.inf:
-            raise InputError(f"scheduler {target} gives rate {rate}: expected a finite number >= 0")
+            multipliers = map(float, map(multiplier, range(num_ticks)))
+            rates = lr * np.fromiter(multipliers, np.float64, num_ticks)
+    if (wrong := ~((rates >= 0) & (rates < math.inf))).any():
+        rate = rates[wrong][0]
+        raise InputError(f"scheduler {target} gives rate {rate}: expected a finite number >= 0")
     milestones = _arguments(schedule, settings, ticks).get("milestones", ())
     _warn_of_milestones(milestones, num_ticks, scheduler["interval"])
 
-    def table(values: Sequence[Any]) -> np.ndarray:
+    def table(values: Sequence[Any] | np.ndarray) -> np.ndarray:
         array = np.array(values, dtype=np.float64)
         return array.reshape(epochs, ticks_per_epoch, *array.shape[1:])
 
@@ -164,23 +172,28 @@ class _Still(Optimizer):
 
 def _torch_table(
     settings: Mapping[str, Any], lr: float, ticks: _Ticks, others: Mapping[str, Any]
-) -> tuple[list[float], dict[str, list[Any]]]:
+) -> tuple[np.ndarray, dict[str, list[Any]]]:
     """Learning rates, and the values of every other setting that changes, at every tick."""
     optimizer = _Still(lr, others)
     (group,) = optimizer.param_groups
     before = dict(group)
     name = locate("scheduler", settings["_target_"]).__name__
-    rates, values = [], []
+    rates = np.empty(ticks.total)
+    cycled: dict[str, list[Any]] = {}
     with Blaming(f"scheduler {name}"):
         scheduler = _torch_scheduler(settings, optimizer, lr, ticks)
         for tick in range(ticks.total):
+            if tick == 1:
+                optimizer.step()  # the first is watched for, and each takes as long as a rate
             if tick:
-                optimizer.step()
                 scheduler.step()
-            rates.append(float(group["lr"]))
-            values.append({key: group[key] for key in others})
-    changed = [key for key in others if any(each[key] != before[key] for each in values)]
-    return rates, {key: [each[key] for each in values] for key in changed}
+            rates[tick] = group["lr"]
+            for key in others:
+                if key in cycled:
+                    cycled[key].append(group[key])
+                elif group[key] != before[key]:
+                    cycled[key] = [before[key]] * tick + [group[key]]
+    return rates, cycled
 
 
 def _torch_scheduler(

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from optsweep.cli.mistakes import DAMAGED, OneLineParser, in_one_line
 from optsweep.runs import REPORT_FOLDER, RUNS_FOLDER
+from optsweep.surroundings import num_cores
 
 if TYPE_CHECKING:
     from optsweep.report.report import Report
@@ -26,13 +27,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     with in_one_line():
         given = parser().parse_args(arguments)
         # Only now, for it takes its time.
-        from joblib import cpu_count  # noqa: PLC0415 (also knows of affinity and of quotas)
-
         from optsweep.report.report import write_report  # noqa: PLC0415
         from optsweep.study.content import outline  # noqa: PLC0415
 
         out = given.out or given.runs / REPORT_FOLDER
-        report = write_report(given.runs, out, outline(), _say, cpu_count())
+        report = write_report(given.runs, out, outline(), _say, num_cores())
         _say(f"report: {report.page}")
     return tell(report)
 

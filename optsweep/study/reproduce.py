@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 from rich.table import Table
 
-from optsweep import runs
+from optsweep import interrupts, runs
 from optsweep.cli import app
 from optsweep.cli.composition import config_dir
 from optsweep.cli.grids import Cell
-from optsweep.cli.mistakes import INTERRUPTED, OneLineParser, count, in_one_line
+from optsweep.cli.mistakes import OneLineParser, count, in_one_line
 from optsweep.cli.overrides import options
 from optsweep.cli.time_left import Clock, guess, in_words
 from optsweep.study.aggregate import tell
@@ -30,6 +30,7 @@ from optsweep.study.experiments import (
     mark_quick,
     plan_experiment,
 )
+from optsweep.surroundings import num_cores
 
 if TYPE_CHECKING:
     from optsweep.report.report import Report
@@ -103,7 +104,7 @@ def _run(experiment: Experiment, clock: Clock) -> str:
     try:
         app.main(experiment.arguments)
     except SystemExit as stopped:
-        if stopped.code == INTERRUPTED:
+        if interrupts.received():
             raise
         failure = f"exit code {stopped.code}" if stopped.code else ""
     except Exception as error:  # whatever it is, the other experiments can still run
@@ -121,13 +122,11 @@ def _run(experiment: Experiment, clock: Clock) -> str:
 
 
 def _report(root: Path, out: Path, console: Console) -> Report:
-    from joblib import cpu_count  # noqa: PLC0415 (also knows of affinity and of quotas)
-
     from optsweep.report.report import write_report  # noqa: PLC0415
     from optsweep.study.content import outline  # noqa: PLC0415
 
     console.print(f"\nreport: {out}")
-    return write_report(root, out, outline(), num_processes=cpu_count())
+    return write_report(root, out, outline(), num_processes=num_cores())
 
 
 def _missing(experiments: Iterable[Experiment]) -> dict[str, Cell]:

@@ -48,7 +48,7 @@ def train_cell(
         plan: What to train.
         on_epoch: Told of every epoch that is trained here.
         directory: Where checkpoints and weights go; None: nowhere, whatever the configuration.
-        tell: Told in a line where the training begins, if not at its beginning.
+        tell: Told in a line what a user should know, such as where the training begins.
 
     Raises:
         InputError: If the data are missing or corrupt, or the weights to begin with are.
@@ -57,8 +57,10 @@ def train_cell(
     engine_module = ENGINES[plan.engine.name]
     with _threads(work.num_threads):
         with ThreadPoolExecutor(1) as pool:  # 0.1 s less than one after the other
-            pool.submit(engine_module.prepare)
+            prepared = pool.submit(engine_module.prepare)
             dataset = _dataset(config.dataset, work.device, work.dtype)
+        if remark := prepared.result():
+            tell(remark)
         stack = build_stack(
             work.model,
             plan.initializer,

@@ -18,10 +18,12 @@ from optsweep.config.targets import locate
 from optsweep.data.tensors import Split
 from optsweep.engine import Work
 from optsweep.engine.choice import ENGINES, Choice, choose_engine
+from optsweep.engine.footprint import Shape, bytes_of, mlp_shape, what_fits
 from optsweep.models import build_stack
 from optsweep.models.seeding import Initializer
 from optsweep.optim.rates import timetable
 from optsweep.optim.resolved import ResolvedOptimizer, resolve_optimizer, spare_compiler
+from optsweep.surroundings import num_cores
 from optsweep.training.checkpoints import check_origin
 
 _DTYPES = {"float32": torch.float32, "float64": torch.float64}
@@ -37,6 +39,7 @@ class Plan:
         initializer: Fills the weights and the bias of a layer.
         engine: Which engine does the work.
         note: How it computes the seeds if not all at once, and why; else empty.
+        shape: Of the network.
         learning_rates: (epochs, 1) or (epochs, steps of an epoch).
         cycled: What else the schedule changes; see `Timetable`.
         warnings: What a user should know of.
@@ -47,9 +50,19 @@ class Plan:
     initializer: Initializer
     engine: Choice
     note: str
+    shape: Shape
     learning_rates: np.ndarray
     cycled: Mapping[str, np.ndarray]
     warnings: tuple[str, ...]
+
+    def num_bytes(self, work: Work | None = None) -> int:
+        """What the cell takes of this machine's memory, or other work of its kind would."""
+        rates = self.learning_rates.size
+        return bytes_of(self.config, work or self.work, self.engine.name, self.shape, rates)
+
+    def that_fit(self, limit: int) -> list[str]:
+        """Settings with which it would take no more than so many bytes, each alone."""
+        return what_fits(self.work, self.num_bytes, limit, self.engine.name)
 
 
 def plan_cell(config: Config) -> Plan:
@@ -73,11 +86,11 @@ def plan_cell(config: Config) -> Plan:
         initializer(torch.empty(2, 2), torch.empty(2), torch.Generator())
     work = replace(_work(config, optimizer, device), cycled=tuple(cycled))
     engine = choose_engine(work, config.trainer.engine)
-    note = _try(engine, work, initializer)
+    note, shape = _try(engine, work, initializer)
     if config.start_from is not None:
         check_origin(config, work, initializer)
     messages = tuple(str(warning.message) for warning in caught)
-    return Plan(config, work, initializer, engine, note, rates, cycled, messages)
+    return Plan(config, work, initializer, engine, note, shape, rates, cycled, messages)
 
 
 def find_device(name: str) -> torch.device:
@@ -131,24 +144,28 @@ def _work(config: Config, optimizer: ResolvedOptimizer, device: torch.device) ->
         optimizer=optimizer,
         device=device,
         dtype=_DTYPES[config.trainer.precision],
-        num_threads=config.trainer.num_threads or torch.get_num_threads(),
+        # A team that waits for threads which have no core to run on takes a core to wait.
+        num_threads=min(config.trainer.num_threads or torch.get_num_threads(), num_cores()),
     )
 
 
-def _try(engine: Choice, work: Work, initializer: Initializer) -> str:
+def _try(engine: Choice, work: Work, initializer: Initializer) -> tuple[str, Shape]:
     """Take a step, since not every class says at once what it cannot do.
 
     A multilayer perceptron's step is taken by a tiny one, and a compiled rule takes what its
     class takes.
 
     Returns:
-        What the stack says of how its seeds are computed.
+        What the stack says of how its seeds are computed, and the network's shape.
     """
     if engine.name != "torch":
         work.optimizer.make([torch.zeros(1)])
-        return ""
+        return "", mlp_shape(work)
+    shape = mlp_shape(work) if isinstance(work.model, MLPConfig) else None
     if isinstance(work.model, MLPConfig):
-        work = replace(work, input_shape=(2,), num_classes=2, device=torch.device("cpu"))
+        tiny = replace(work.model, hidden_sizes=(2,) * len(work.model.hidden_sizes))
+        cpu = torch.device("cpu")
+        work = replace(work, model=tiny, input_shape=(2,), num_classes=2, device=cpu)
     seeds = range(min(2, work.num_seeds))
     images = torch.linspace(0, 1, 2 * math.prod(work.input_shape)).view(2, *work.input_shape)
     labels = torch.arange(2) % work.num_classes
@@ -164,4 +181,7 @@ def _try(engine: Choice, work: Work, initializer: Initializer) -> str:
         work.dtype,
     )
     ENGINES["torch"].build(work, stack, split).train_epoch(None, np.array([work.optimizer.lr]))
-    return stack.note
+    if shape is None:
+        num_weights = sum(weight[0].numel() for _, weight in stack.named_parameters())
+        shape = Shape(num_weights, stack.num_activations, len(stack.parts) == 1)
+    return stack.note, shape

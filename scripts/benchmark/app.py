@@ -19,7 +19,6 @@ from typing import Any
 
 import numpy as np
 import yaml
-from joblib import cpu_count
 
 from benchmark import limits, runner, startup
 from benchmark.peers import OURS, PEERS
@@ -49,6 +48,7 @@ from optsweep.config.checks import InputError
 from optsweep.config.dataset import DatasetConfig
 from optsweep.config.schema import Config, MLPConfig
 from optsweep.data.arrays import load_arrays
+from optsweep.surroundings import num_cores
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 _REPEATS = 3
@@ -201,7 +201,7 @@ def _limits(wanted: argparse.Namespace, config: Config) -> list[str]:
     rows = Rows(wanted.out / limits.FILE, limits.COLUMNS)
     images, logs = load_images(config.dataset), wanted.out / "logs"
     sizes, rounds = wanted.batch_sizes, 1 if wanted.quick else 2
-    return limits.measure_limits(rows, images, sizes, cpu_count(), rounds, logs, teller("limits"))
+    return limits.measure_limits(rows, images, sizes, num_cores(), rounds, logs, teller("limits"))
 
 
 def _startup(wanted: argparse.Namespace, config: Config) -> list[str]:
@@ -293,7 +293,7 @@ def environment(dataset: DatasetConfig, settings: Sequence[str]) -> dict[str, An
             digest.update(path.read_bytes())
     return {
         "processor": processor(),
-        "num_cores": cpu_count(),
+        "num_cores": num_cores(),
         "system": f"{platform.system()} {platform.release()}",
         "python": platform.python_version(),
         "versions": {name: installed[name] for name in _PACKAGES if name in installed},

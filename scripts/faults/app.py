@@ -10,11 +10,10 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 
-from joblib import cpu_count
-
 from faults import crowds, damage, disks, inputs, kills, output
 from faults.ground import Ground, Trial, Verdict, Workshop, workshop
 from optsweep.cli.mistakes import OneLineParser, count, in_one_line
+from optsweep.surroundings import num_cores
 
 KINDS: dict[str, Callable[[bool], list[Trial]]] = {
     "kills": kills.trials,
@@ -72,7 +71,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         metavar="KIND",
         help=" ".join(KINDS),
     )
-    add("--jobs", type=count, metavar="N", default=cpu_count(), help="trials at a time")
+    add("--jobs", type=count, metavar="N", default=num_cores(), help="trials at a time")
     return parser.parse_args(arguments)
 
 

@@ -210,7 +210,7 @@ def test_what_is_printed_is_shown_while_it_happens(start, tmp_path):
     _, errors = process.communicate(timeout=300)
     assert process.returncode == 130
     assert errors == "optsweep: interrupted; the same command continues\n"
-    assert log.read_text().endswith("KeyboardInterrupt\n")
+    assert log.read_text().endswith("Interrupted: SIGINT\n")
 
 
 def test_a_sweep_does_not_cost_another_its_list(run, tmp_path):

@@ -21,6 +21,7 @@ from optsweep.engine.compiled.team import (
     HALVES,
     SHARES,
     inputs_of,
+    is_stopped,
     meet,
     vectors_of,
 )
@@ -78,6 +79,8 @@ def run_batches(data, steps, model, work, learn):
         begin = number * data.batch_size
         end = min(begin + data.batch_size, len(data.images))
         for start in range(begin, end, CHUNK):
+            if is_stopped(work.member):
+                return 0.0, 0
             after = min(start + CHUNK, end)
             chunk = Chunk(after - start, end - begin, start == begin, after == end, num_chunks % 2)
             num_chunks += 1

@@ -50,7 +50,7 @@ from optsweep.engine.compiled.inputs import (
 from optsweep.engine.compiled.jit import compiled, entry
 from optsweep.engine.compiled.layers import Network
 from optsweep.engine.compiled.memory import aligned, copy, vector_width
-from optsweep.engine.compiled.team import BLOCK, SHARES, inputs_of, meet, vectors_of
+from optsweep.engine.compiled.team import BLOCK, SHARES, inputs_of, is_stopped, meet, vectors_of
 from optsweep.engine.compiled.updates import step_of, update_rest
 
 # Examples of the steps that are deferred together. More of them cost more products of examples
@@ -116,6 +116,8 @@ def run_deferred(data, steps, model, work, deferral):
     num_correct = 0
     steps_at_once = EXAMPLES // batch_size
     for earlier in range(0, len(steps.table), steps_at_once):
+        if is_stopped(member):
+            return 0.0, 0
         begin = earlier * batch_size
         num = min(steps_at_once * batch_size, len(data.images) - begin)
         list_examples(data, begin, num, work, deferral.images)

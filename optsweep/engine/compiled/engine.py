@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -16,6 +16,7 @@ from torch import Tensor
 
 from optsweep.data.tensors import Split
 from optsweep.engine import NOTHING, Scores
+from optsweep.engine.compiled import cache
 from optsweep.engine.compiled.batches import run_batches
 from optsweep.engine.compiled.deferred import (
     EXAMPLES,
@@ -27,7 +28,7 @@ from optsweep.engine.compiled.layers import Network
 from optsweep.engine.compiled.memory import aligned
 from optsweep.engine.compiled.rules import Rule
 from optsweep.engine.compiled.singles import Decay, new_decay, run_singles
-from optsweep.engine.compiled.team import CHUNK, SHARES, Member, new_team
+from optsweep.engine.compiled.team import CHUNK, SHARES, Member, new_stop, new_team
 from optsweep.engine.compiled.updates import Model, Parameters, Steps
 from optsweep.engine.compiled.workplace import Data, Shared, Workplace, new_shared, new_workplace
 from optsweep.models.mlp import StackedMLP
@@ -35,6 +36,8 @@ from optsweep.models.mlp import StackedMLP
 # Examples that one thread scores at a time.
 _EVALUATION_ROWS = 100 * CHUNK
 _ALL_IN_ORDER = np.empty(0, np.int64)
+
+_compiled: set[tuple[str, np.dtype]] = set()  # loops and precisions that this process has ready
 
 
 class Place(NamedTuple):
@@ -87,8 +90,8 @@ class CompiledEngine:
             num_threads, initializer=torch.set_flush_denormal, initargs=(True,)
         )
         self.own = threading.local()
-        # Have every loop compiled before the clock runs.
-        self._train(0, _ALL_IN_ORDER, np.empty((0, 5), self.dtype), None)
+        self.stop = new_stop()
+        self._compile()
 
     def train_epoch(
         self,
@@ -102,27 +105,20 @@ class CompiledEngine:
         rates = np.broadcast_to(learning_rates, steps)
         table = self.rule.table(rates, self.num_steps).astype(self.dtype)
         self.num_steps += steps
-        futures = []
-        with self._one_blas_thread():
-            for seed in range(len(self.models)):
-                order = _ALL_IN_ORDER if orders is None else orders[seed].numpy()
-                team = self._team(self.team_size) if self.team_size > 1 else [None]
-                futures.append(
-                    [self.pool.submit(self._train, seed, order, table, place) for place in team]
-                )
-            results = [[member.result() for member in members] for members in futures]
-        return _scores([np.sum(members, axis=0) for members in results], len(self.train))
+        calls: list[tuple[Any, ...]] = []
+        for seed in range(len(self.models)):
+            order = _ALL_IN_ORDER if orders is None else orders[seed].numpy()
+            team = self._team(self.team_size) if self.team_size > 1 else [None]
+            calls += [(seed, order, table, place) for place in team]
+        sums = np.array(self._all(self._train, calls)).reshape(len(self.models), -1, 2)
+        return _scores(sums.sum(1), len(self.train))
 
     def evaluate(self, split: Split) -> Scores:
         """See `Engine.evaluate`."""
         starts = range(0, len(split), _EVALUATION_ROWS)
-        with self._one_blas_thread():
-            futures = [
-                [self.pool.submit(self._score, seed, split, start) for start in starts]
-                for seed in range(len(self.models))
-            ]
-            sums = [np.sum([part.result() for part in parts], axis=0) for parts in futures]
-        return _scores(sums, len(split))
+        calls = [(seed, split, start) for seed in range(len(self.models)) for start in starts]
+        sums = np.array(self._all(self._score, calls)).reshape(len(self.models), -1, 2)
+        return _scores(sums.sum(1), len(split))
 
     def state(self) -> dict[str, Any]:
         """See `Engine.state`; between epochs moments are up to date whatever the loop."""
@@ -148,6 +144,36 @@ class CompiledEngine:
             for name, is_kept in zip(("first", "second", "largest"), self.rule.moments, strict=True)
             if is_kept
         }
+
+    def _compile(self) -> None:
+        """Have every loop compiled before the clock runs, or loaded."""
+        kind = (self.loop, self.dtype)
+        with nullcontext() if kind in _compiled else cache.alone():
+            self._train(0, _ALL_IN_ORDER, np.empty((0, 5), self.dtype), None)
+            nothing = slice(0)
+            self._score(0, Split(self.train.images[nothing], self.train.labels[nothing]), 0)
+        _compiled.add(kind)
+
+    def _all(self, work: Callable[..., Any], calls: Iterable[tuple[Any, ...]]) -> list[Any]:
+        """Do work for every call on the threads; if one fails, or this is interrupted, all stop.
+
+        They would wait for ever for a member of their team that failed. What is trained here is
+        of no use after that.
+        """
+        if self.stop[0]:
+            raise RuntimeError("this engine was stopped in the middle of its work")
+        futures: list[Future[Any]] = []
+        try:
+            with self._one_blas_thread():
+                futures += (self.pool.submit(work, *call) for call in calls)
+                for future in wait(futures, return_when=FIRST_EXCEPTION).done:
+                    future.result()
+                return [future.result() for future in futures]
+        except BaseException:
+            self.stop[0] = 1
+            for future in futures:
+                future.cancel()
+            raise
 
     def _train(
         self, seed: int, order: np.ndarray, table: np.ndarray, place: Place | None
@@ -201,7 +227,7 @@ class CompiledEngine:
             num_sums = max(num_sums, EXAMPLES * (2 * width + EXAMPLES))
         num_rest = self.models[0].rest.weights.size
         shared = new_shared(self.network, num_sums, num_rest, self.dtype)
-        return [Place(member, shared) for member in new_team(size)]
+        return [Place(member, shared) for member in new_team(size, self.stop)]
 
     def _one_blas_thread(self) -> AbstractContextManager[Any]:
         return self.blas.limit(limits=1, user_api="blas")

@@ -42,7 +42,7 @@ from optsweep.engine.compiled.inputs import add_shares, list_examples, multiply_
 from optsweep.engine.compiled.jit import compiled, entry, inlined
 from optsweep.engine.compiled.layers import Network
 from optsweep.engine.compiled.memory import aligned, at, vector_width
-from optsweep.engine.compiled.team import SHARES, inputs_of
+from optsweep.engine.compiled.team import SHARES, inputs_of, is_stopped
 from optsweep.engine.compiled.updates import (
     numbers_of,
     step_by_both,
@@ -92,6 +92,8 @@ def run_singles(data, steps, model, work, decay):
         first, last = inputs_of(share, num_inputs, vector)
         _begin(inputs, decay, first, last, width)
     for number in range(len(steps.table)):
+        if is_stopped(member):
+            return 0.0, 0
         turn = number % 2
         list_examples(data, number, 1, work, nothing)
         multiply_shares(inputs.weights, 1, work, turn)

@@ -41,24 +41,37 @@ class Member(NamedTuple):
         rank: From 0 on; its shares and halves are those from `rank` on, in steps of `size`.
         size: Members of the team.
         arrived: (SHARES * line,) int64, how often each member has come to `meet`; of all members.
+        stop: (1,) int64, not 0 once all threads are to leave their loops; of all teams.
     """
 
     rank: int
     size: int
     arrived: Any
+    stop: Any
 
 
-def new_team(size: int) -> list[Member]:
+def new_stop() -> np.ndarray:
+    """What tells threads to leave their loops, once its only entry is not 0."""
+    return np.zeros(1, np.int64)
+
+
+def new_team(size: int, stop: np.ndarray) -> list[Member]:
     """A team of 1 to `SHARES` members that has not met yet."""
     arrived = np.zeros(SHARES * _LINE, np.int64)
-    return [Member(rank, size, arrived) for rank in range(size)]
+    return [Member(rank, size, arrived, stop) for rank in range(size)]
+
+
+@compiled
+def is_stopped(member):
+    """Whether the loops are to be left: what they compute is of no use any more."""
+    return read_shared(member.stop, 0) != 0
 
 
 @compiled
 def meet(member):
     """Wait until every member of the team has come here as often as this one.
 
-    What any of them wrote before it came can be read after that.
+    What any of them wrote before it came can be read after that, unless all are to stop.
     """
     if member.size == 1:
         return
@@ -69,6 +82,8 @@ def meet(member):
         while read_shared(member.arrived, other * _LINE) < times:
             spins += 1
             if spins > _SPINS:
+                if is_stopped(member):  # one of them may never come
+                    return
                 _give_way()
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from numba import njit
 
-from optsweep.engine.compiled.team import SHARES, inputs_of, meet, new_team, vectors_of
+from optsweep.engine.compiled.team import SHARES, inputs_of, meet, new_stop, new_team, vectors_of
 
 
 @njit
@@ -50,7 +50,8 @@ def test_what_was_written_before_a_meeting_is_read_after_it(size):
     def work(member):
         wrong[member.rank] = pass_notes(member, notes, num_rounds)
 
-    threads = [threading.Thread(target=work, args=(member,)) for member in new_team(size)]
+    team = new_team(size, new_stop())
+    threads = [threading.Thread(target=work, args=(member,)) for member in team]
     for thread in threads:
         thread.start()
     for thread in threads:
