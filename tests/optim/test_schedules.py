@@ -2,7 +2,6 @@
 
 import math
 import warnings
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,6 +9,7 @@ import torch
 import yaml
 from torch.optim import lr_scheduler
 
+from optsweep.cli.composition import config_dir
 from optsweep.config.checks import InputError
 from optsweep.optim.rates import timetable
 from optsweep.optim.resolved import ResolvedOptimizer
@@ -485,7 +485,7 @@ def test_schedule_that_is_not_there_is_refused():
     ],
 )
 def test_the_reports_schedules_begin_at_the_trainers_rate(name, expected):
-    settings = yaml.safe_load((Path("conf/scheduler") / f"{name}.yaml").read_text())
+    settings = yaml.safe_load((config_dir() / "scheduler" / f"{name}.yaml").read_text())
     rates = tabulate(settings.pop("_target_"), epochs=10, steps_per_epoch=1, **settings)
     assert rates[: len(expected)] == pytest.approx(expected, abs=1e-12)
     if "cosine" in name:  # of its 20 epochs
