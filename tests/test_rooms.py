@@ -9,8 +9,9 @@ import optsweep
 PACKAGE = Path(optsweep.__file__).parent
 # From the floor up: a room imports from its own row only itself, and from the rows before it all.
 ROWS = (
-    ("__init__",),
+    ("__init__", "interrupts"),
     ("config",),
+    ("surroundings",),
     ("liveness", "provenance"),
     ("runs",),
     ("seals",),
