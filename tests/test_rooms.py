@@ -10,6 +10,7 @@ PACKAGE = Path(optsweep.__file__).parent
 # From the floor up: a room imports from its own row only itself, and from the rows before it all.
 ROWS = (
     ("__init__",),
+    ("interrupts", "surroundings"),
     ("config",),
     ("liveness", "provenance"),
     ("runs",),
