@@ -33,8 +33,8 @@ from optsweep.config.checks import (
 )
 from optsweep.config.targets import locate
 
-# Parameters that mean "the length of the run" in torch's schedulers and in ours.
 MOST_RATES = 10**8  # which take minutes
+# Parameters that mean "the length of the run" in torch's schedulers and in ours.
 _RUN_LENGTHS = ("T_max", "total_iters", "total_steps", "num_steps")
 _NOT_WORTH_LISTING = ("last_epoch", "verbose")
 
