@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 import random
+import signal
+import sys
 import time
 import traceback
 from collections.abc import Callable, Sequence
@@ -41,6 +43,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Returns:
         The exit code: 1 if anything was lost or wrong.
     """
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # and tidy up
     with in_one_line():
         given = parse(arguments)
         seed = random.SystemRandom().randrange(10**6) if given.seed is None else given.seed
