@@ -24,15 +24,17 @@ from optsweep.diagnosis.lanczos import (
     Product,
     Tridiagonal,
     extreme_eigenpairs,
+    inverse_form,
     lanczos,
     until_converged,
 )
 from optsweep.diagnosis.noise import Noise, gradient_noise, mean_cosine, signal
 from optsweep.diagnosis.operators import MeanLoss
 from optsweep.diagnosis.readings import Readings
+from optsweep.diagnosis.settings import LARGEST, SMALLEST, Settings
 from optsweep.diagnosis.spectrum import Density, density
 from optsweep.diagnosis.subject import Subject, split
-from optsweep.diagnosis.verdicts import VANISHING
+from optsweep.diagnosis.verdicts import CRITICAL, NOT_NEGATIVE, VANISHING
 from optsweep.diagnosis.walker import (
     Batches,
     Method,
@@ -41,37 +43,8 @@ from optsweep.diagnosis.walker import (
     stability_limit,
 )
 
-LARGEST, SMALLEST = 10, 5  # eigenvalues that are told
 _COSINES = 4  # gradients on the way that are compared with the next
 _CRITICAL_BATCHES = 4  # updates over which the critical multiple is an average
-
-
-@dataclass(frozen=True)
-class Settings:
-    """How much is measured.
-
-    Attributes:
-        examples: Training examples of all readings, the first so many in a shuffled order; None:
-            all.
-        lanczos_steps: At most, of each probe.
-        tolerance: Residual, by the largest eigenvalue, with which Lanczos ends earlier.
-        probes: Starts of Lanczos, over which the density is averaged.
-        batches: Mini-batches for noise and budget.
-        steps: Of a fork, the first horizon.
-        epoch: Whether forks go on for an epoch.
-        checkpoints: Epochs that are looked at, at most.
-        seeds: Of the cell, the first so many; None: all.
-    """
-
-    examples: int | None = 5000
-    lanczos_steps: int = 80
-    tolerance: float = 1e-3
-    probes: int = 1
-    batches: int = 8
-    steps: int = 50
-    epoch: bool = True
-    checkpoints: int = 12
-    seeds: int | None = None
 
 
 @dataclass(frozen=True)
@@ -139,6 +112,10 @@ def examine(
         batch_size=method.batch_size,
         **found,
     )
+    positive = readings.smallest > -NOT_NEGATIVE * sharp - readings.residual
+    if readings.promise < CRITICAL and positive and value > 0:
+        left = inverse_form(product, gradient, settings.lanczos_steps, generator)
+        readings = replace(readings, decrement=left / (2 * value))
     limit = stability_limit(method)
     if limit is not None and method.batch_size >= subject.num_examples:
         sharpness = _preconditioned(product, walker, settings, generator)

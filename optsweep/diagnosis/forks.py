@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from optsweep.diagnosis.operators import MeanLoss
+from optsweep.diagnosis.readings import BASE, BATCH, FASTER, KICKED, PROJECTED, SLOWER
 from optsweep.diagnosis.subject import Subject
 from optsweep.diagnosis.walker import Batches, Method, Walker
 
@@ -36,12 +37,6 @@ class Fork:
     is_short: bool = False
 
 
-BASE = "lr x 1"
-FASTER = "lr x 3"
-SLOWER = ("lr x 0.3", "lr x 0.1")
-BATCH = "batch x 8"
-PROJECTED = "sharpest out"
-KICKED = "kick"
 FORKS = (
     Fork(BASE),
     Fork(FASTER, rate=3.0),

@@ -131,6 +131,23 @@ def extreme_eigenpairs(found: Tridiagonal, largest: int, smallest: int) -> Eigen
     return Eigenpairs(values[chosen], ritz, residuals)
 
 
+def inverse_form(product: Product, vector: Tensor, max_steps: int, generator: Generator) -> float:
+    """v^T H^+ v for an operator without negative eigenvalues, by Lanczos's method from v.
+
+    Eigenvalues are taken to be at least 1e-12 of the largest, so that what of the vector lies
+    in the kernel is not overlooked: it makes the form large.
+    """
+    squared = float(vector @ vector)
+    if squared == 0:
+        return 0.0
+    found = lanczos(product, vector, max_steps, generator)
+    size = found.connected
+    own = Tridiagonal(found.diagonal[:size], found.beside[:size], found.basis[:size], size)
+    values, vectors = own.solve()
+    least = 1e-12 * max(float(np.abs(values).max()), np.finfo(float).tiny)
+    return squared * float(vectors[0] ** 2 @ (1 / np.maximum(values, least)))
+
+
 def until_converged(largest: int, smallest: int, tolerance: float) -> Callable[[Tridiagonal], bool]:
     """Tell whether the residuals of all these are below a share of the largest eigenvalue."""
 

@@ -6,6 +6,14 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+# What forks are called.
+BASE = "lr x 1"
+FASTER = "lr x 3"
+SLOWER = ("lr x 0.3", "lr x 0.1")
+BATCH = "batch x 8"
+PROJECTED = "sharpest out"
+KICKED = "kick"
+
 
 @dataclass(frozen=True)
 class Readings:
@@ -23,6 +31,8 @@ class Readings:
         top_share: Of ‖g‖², that in the directions of the ten largest eigenvalues.
         promise: ‖g‖² / (2 max |eigenvalue| loss), what one step along the gradient could lower
             the loss by if all directions were as curved as the sharpest, relative to the loss.
+        decrement: g^T H^+ g / (2 loss), what Newton's method expects to be left, relative to the
+            loss; NaN where the gradient is not small, or some curvature is negative.
         slope_drop: What the loss falls by along its negative gradient at best, relative to it.
         escape_drop: See `escape.Escape`.
         extent: max |eigenvalue| max(1, ‖w‖)² / (2 loss): what curvature changes the loss by
@@ -56,6 +66,7 @@ class Readings:
     hessian_gradient: float = 0.5
     top_share: float = 0.5
     promise: float = 0.1
+    decrement: float = math.nan
     slope_drop: float = 0.1
     escape_drop: float = 0.0
     extent: float = 1.0

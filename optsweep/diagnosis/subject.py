@@ -86,6 +86,7 @@ class NetworkLoss:
     def losses(self, point: Tensor, examples: Tensor, training: bool = False) -> Tensor:
         """See `Subject.losses`."""
         tensors = {**dict(split(point, self.shapes)), **self._others}
+        examples = examples.to(self._train.labels.device)
         images = self._train.images.index_select(0, examples)
         self._network.train(training)
         logits = functional_call(self._network, tensors, (images,))

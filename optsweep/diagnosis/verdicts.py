@@ -11,13 +11,13 @@ below; a fall is what a fork lowers the loss by, relative to the loss it began w
    down; a way leads down that the slope does not explain; and the kicked fork falls further.
 3. gradient-flat: slow; the gradient lies in the Hessian's kernel and its line leads down; no
    smaller rate helps, and without the sharpest directions the fall is as large.
-4. local minimum: no negative curvature, no way down by lines or forks.
+4. local minimum: no negative curvature, no way down by lines or forks, nor by Newton's method.
 5. noise: smaller rates fall further, and so do larger batches, by half as much at least; and more
-   of the budget is noise than curvature.
-6. edge of stability (or ill-conditioning): smaller rates fall further and larger batches do not
-   by half as much, or training is slow and a larger rate fails; and the rate is at its limit.
-7. rate too small: the larger rate falls further, and is stable by what one step does.
-8. not slow: the loss falls, and no fork falls further.
+   of the budget is noise than curvature, or a batch's gradient is noise for the most part.
+6. edge of stability (or ill-conditioning): smaller rates fall further, or training is slow and a
+   larger rate fails; and the rate is at its limit.
+7. rate too small: the larger rate falls half as far again, and is stable by what one step does.
+8. not slow: the loss falls, and no fork falls half as far again.
 """
 
 from __future__ import annotations
@@ -25,8 +25,15 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from optsweep.diagnosis.forks import BASE, BATCH, FASTER, KICKED, PROJECTED, SLOWER
-from optsweep.diagnosis.readings import Readings
+from optsweep.diagnosis.readings import (
+    BASE,
+    BATCH,
+    FASTER,
+    KICKED,
+    PROJECTED,
+    SLOWER,
+    Readings,
+)
 
 RATE_TOO_SMALL = "rate too small"
 NOISE = "noise"
@@ -54,6 +61,7 @@ FLAT = 1e-3  # the gradient lies in the kernel below this flatness
 AT_LIMIT = 0.8  # of the stability's limit
 NEAR_CRITICAL = 1.5  # multiple of the update; at the edge it is 1
 WELL_BELOW = 3.0  # multiple of the update from which a rate three times as large is stable
+FURTHER = 1.5  # one fall is half as far again as another
 RESOLVED = 1e-4  # a fall that can be told from rounding
 DEAD = 0.9  # of a layer's units
 
@@ -121,6 +129,17 @@ class _Forks:
         return max((self.fall(name) for name in self._falls), default=-math.inf)
 
     @property
+    def names(self) -> tuple[str, ...]:
+        """All forks."""
+        return tuple(self._falls)
+
+    def falls_further(self, name: str) -> bool:
+        """Whether it falls half as far again at its last horizon."""
+        own, base = self._falls[name], self._falls[BASE]
+        end = max(own)
+        return end in base and own[end] > FURTHER * base[end]
+
+    @property
     def slow_below(self) -> bool:
         """Whether training is slow at this rate and at smaller ones."""
         return max(self.base, *map(self.fall, SLOWER)) < SLOW
@@ -180,7 +199,7 @@ def _minimum(r: Readings, forks: _Forks) -> Verdict | None:
         return None
     if max(r.escape_drop, r.slope_drop, forks.best) >= STILL or r.promise >= CRITICAL:
         return None
-    if _resolved_gain(forks):
+    if _resolved_gain(forks) or not r.decrement < STILL:
         return None
     told = f"eigenvalues {r.smallest:.2g} to {r.largest:.2g}, promise {r.promise:.1g}"
     return Verdict(MINIMUM, f"{told}; no fork falls by more than {max(forks.best, 0):.1%}")
@@ -192,12 +211,13 @@ def _noise_or_edge(r: Readings, forks: _Forks) -> Verdict | None:
         return None
     told = f"{forks.told(BASE, forks.slower, BATCH)}; stability {r.stability:.2f}, "
     told += f"critical multiple {r.critical_multiple:.2g}, "
-    told += f"budget: curvature {r.curvature:.2g}, noise {r.noise:.2g}"
+    told += f"budget: curvature {r.curvature:.2g}, noise {r.noise:.2g}, "
+    told += f"noise scale {r.noise_scale:.2g} at {r.batch_size} examples"
     if forks.gain(BATCH) > max(MARGIN, 0.5 * min(gain, 1.0)):
-        cause = NOISE if r.noise > max(r.curvature, 0.0) else INCONCLUSIVE
-    else:
-        cause = EDGE if _is_at_limit(r) else INCONCLUSIVE
-    return Verdict(cause, told)
+        is_noisy = r.noise > max(r.curvature, 0.0) or r.noise_scale > r.batch_size
+        if is_noisy:
+            return Verdict(NOISE, told)
+    return Verdict(EDGE if _is_at_limit(r) else INCONCLUSIVE, told)
 
 
 def _slow_at_edge(r: Readings, forks: _Forks) -> Verdict | None:
@@ -209,7 +229,8 @@ def _slow_at_edge(r: Readings, forks: _Forks) -> Verdict | None:
 
 
 def _rate_too_small(r: Readings, forks: _Forks) -> Verdict | None:
-    if forks.gain(FASTER) <= MARGIN and not _resolved_gain(forks):
+    further = forks.gain(FASTER) > MARGIN and forks.fall(FASTER) > FURTHER * forks.base
+    if not further and not _resolved_gain(forks):
         return None
     told = f"{forks.told(BASE, FASTER)}; critical multiple {r.critical_multiple:.2g}"
     stable = r.critical_multiple >= WELL_BELOW and not r.stability > AT_LIMIT
@@ -217,8 +238,7 @@ def _rate_too_small(r: Readings, forks: _Forks) -> Verdict | None:
 
 
 def _not_slow(r: Readings, forks: _Forks) -> Verdict | None:
-    others = (FASTER, *SLOWER, BATCH, KICKED)
-    if forks.base < SLOW or max(map(forks.gain, others)) > MARGIN:
+    if forks.base < SLOW or any(map(forks.falls_further, forks.names)):
         return None
     return Verdict(NOT_SLOW, forks.told(BASE, FASTER, *SLOWER))
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -45,6 +45,7 @@ class Walker:
         """Begin at `point`, which is not changed, with the method's state."""
         self.point = point.detach().clone()
         self._shapes = shapes
+        self._method = replace(method, state=None)
         self._leaves = [
             (name, view.unsqueeze(0).detach().requires_grad_())
             for name, view in split(self.point, shapes)
@@ -63,7 +64,9 @@ class Walker:
 
     def copy(self) -> Walker:
         """Another one that stands where this one does and goes its own way."""
-        return copy.deepcopy(self)
+        if isinstance(self._optimizer, torch.optim.Optimizer):
+            return copy.deepcopy(self)  # whose tensors share their memory as these do
+        return Walker(replace(self._method, state=self.state()), self.point, self._shapes)
 
     def step(self, gradient: Tensor, without: Tensor | None = None) -> None:
         """Take one step.
@@ -89,6 +92,10 @@ class Walker:
         other = self.copy()
         other.step(gradient)
         return other.point - self.point
+
+    def state(self) -> states.State:
+        """What the optimizer has gathered, on its own."""
+        return copy.deepcopy(states.state_of(self._optimizer))
 
     def preconditioner(self) -> Tensor | None:
         """What Adam divides its momentum by, (P,); None for an optimizer without one.
@@ -122,8 +129,8 @@ def stability_limit(method: Method) -> float | None:
     Source: Cohen et al. 2021, arXiv:2103.00065, and 2022, arXiv:2207.14484.
 
     >>> rate = {"build": list, "lr": 0.1, "batch_size": 1}
-    >>> stability_limit(Method(target=torch.optim.SGD, arguments={"momentum": 0.9}, **rate))
-    38.0
+    >>> stability_limit(Method(target=torch.optim.SGD, arguments={"momentum": 0.5}, **rate))
+    30.0
     >>> round(stability_limit(Method(target=torch.optim.Adam, **rate)), 9)
     380.0
     """
