@@ -47,6 +47,7 @@ VERDICTS_FILE = "verdicts.csv"
 READINGS_FILE = "readings.csv"
 SPECTRA_FILE = "spectra.csv"
 FORKS_FILE = "forks.csv"
+PIXELS_FILE = "pixels.csv"  # only of a network whose first weights have a column for each
 DIAGNOSIS_FILE = "diagnosis.json"  # written last: what was measured, and a summary
 # Of all runs together.
 RUNS_FOLDER = "multirun"

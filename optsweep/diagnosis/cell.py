@@ -156,7 +156,32 @@ class Diagnosis:
                     found.append(self._examined(snapshot, index, seed, dataset, tell))
                 done += 1
             records.write_epoch(self._directory, epoch, self._cell, self._key, found)
+        if missing:
+            records.write_pixels(self._directory, self._pixels(dataset))
         return records.write(self._directory, self.epochs, self._cell, self._key)
+
+    def _pixels(self, dataset: Dataset) -> list[dict[str, Any]]:
+        """How far the first layer's weights of each pixel have moved since the first checkpoint.
+
+        Told is the root mean square over units and seeds that are alive.
+        """
+        images = dataset.train.flat
+        lit = (torch.count_nonzero(images, dim=0).double() / len(images)).tolist()
+        start: Tensor | None = None
+        rows: list[dict[str, Any]] = []
+        for epoch in self.epochs:
+            snapshot = self._read(epoch)
+            first = next(iter(snapshot.tensors.values()))
+            if first.ndim != 3 or first.shape[2] != len(lit) or not any(snapshot.alive):
+                return rows
+            start = first if start is None else start
+            squares = (first - start)[snapshot.alive].square()
+            moved = squares.mean((0, 1)).sqrt().tolist()
+            rows += [
+                {"epoch": epoch, "pixel": pixel, "nonzero_fraction": lit[pixel], "moved": each}
+                for pixel, each in enumerate(moved)
+            ]
+        return rows
 
     def _examined(
         self,

@@ -23,6 +23,7 @@ CONFIDENCE = 0.95
 VERDICT_COLUMNS = ("seed", "epoch", "verdict", "decided_by")
 READING_COLUMNS = ("seed", "epoch", "quantity", "value")
 SPECTRUM_COLUMNS = ("seed", "epoch", "kind", "value", "weight", "residual")
+PIXEL_COLUMNS = ("epoch", "pixel", "nonzero_fraction", "moved")
 FORK_COLUMNS = ("seed", "epoch", "fork", "step", "train_loss")
 
 
@@ -122,6 +123,13 @@ def write(
     text = json.dumps(summary, indent=2, allow_nan=False) + "\n"
     runs.write_atomically(folder / runs.DIAGNOSIS_FILE, text)
     return summary
+
+
+def write_pixels(directory: Path, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Keep how far the weights of each pixel have moved by each checkpoint, if there are such."""
+    if rows:
+        path = directory / runs.DIAGNOSIS_FOLDER / runs.PIXELS_FILE
+        runs.write_atomically(path, runs.to_csv(PIXEL_COLUMNS, rows))
 
 
 def _verdicts(one: Mapping[str, Any]) -> Iterator[dict[str, Any]]:

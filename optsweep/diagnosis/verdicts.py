@@ -14,8 +14,9 @@ below; a fall is what a fork lowers the loss by, relative to the loss it began w
 4. local minimum: no negative curvature, no way down by lines or forks, nor by Newton's method.
 5. noise: smaller rates fall further, and so do larger batches, by half as much at least; and more
    of the budget is noise than curvature, or a batch's gradient is noise for the most part.
-6. edge of stability (or ill-conditioning): smaller rates fall further, or training is slow and a
-   larger rate fails; and the rate is at its limit.
+6. edge of stability (or ill-conditioning): the rate is at its limit, and smaller rates fall
+   further; or a larger rate fails, and training is slow or falls further without the sharpest
+   directions, which are what forbids it.
 7. rate too small: the larger rate falls half as far again, and is stable by what one step does.
 8. not slow: the loss falls, and no fork falls half as far again.
 """
@@ -222,9 +223,11 @@ def _noise_or_edge(r: Readings, forks: _Forks) -> Verdict | None:
 
 def _slow_at_edge(r: Readings, forks: _Forks) -> Verdict | None:
     """Ill-conditioning: the sharpest directions allow no larger rate, and the others need one."""
-    if forks.base >= SLOW or not _is_at_limit(r) or forks.some_gain(FASTER) > -MARGIN:
+    if not _is_at_limit(r) or forks.some_gain(FASTER) > -MARGIN:
         return None
-    told = f"{forks.told(BASE, FASTER)}; stability {r.stability:.2f}, "
+    if forks.base >= SLOW and forks.gain(PROJECTED) <= MARGIN:
+        return None
+    told = f"{forks.told(BASE, FASTER, PROJECTED)}; stability {r.stability:.2f}, "
     return Verdict(EDGE, told + f"critical multiple {r.critical_multiple:.2g}")
 
 
