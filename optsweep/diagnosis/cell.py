@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -102,12 +103,14 @@ class Diagnosis:
         return [
             epoch
             for epoch in self.epochs
-            if records.read_epoch(self._directory, epoch, self._cell, self._key) is None
+            if records.read_epoch(self._directory, epoch, self._cell, self._key(epoch)) is None
         ]
 
-    @property
-    def _key(self) -> dict[str, Any]:
-        return {**vars(self._settings), "seeds": self.seeds}
+    def _key(self, epoch: int) -> dict[str, Any]:
+        """What decides on the readings of a checkpoint, beside the cell."""
+        weights = runs.weights_file(self._directory, epoch).read_bytes()
+        digest = hashlib.sha256(weights).hexdigest()
+        return {**vars(self._settings), "seeds": self.seeds, "weights": digest}
 
     def expected_seconds(self) -> float:
         """What it will take, from the time of a product and of a step."""
@@ -155,10 +158,11 @@ class Diagnosis:
                 if snapshot.alive[index]:
                     found.append(self._examined(snapshot, index, seed, dataset, tell))
                 done += 1
-            records.write_epoch(self._directory, epoch, self._cell, self._key, found)
+            records.write_epoch(self._directory, epoch, self._cell, self._key(epoch), found)
         if missing:
             records.write_pixels(self._directory, self._pixels(dataset))
-        return records.write(self._directory, self.epochs, self._cell, self._key)
+        keys = {epoch: self._key(epoch) for epoch in self.epochs}
+        return records.write(self._directory, keys, self._cell)
 
     def _pixels(self, dataset: Dataset) -> list[dict[str, Any]]:
         """How far the first layer's weights of each pixel have moved since the first checkpoint.

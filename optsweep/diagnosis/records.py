@@ -82,17 +82,22 @@ def read_epoch(
         return None
 
 
-def write(
-    directory: Path, epochs: Sequence[int], cell: str, settings: Mapping[str, Any]
-) -> dict[str, Any]:
+def write(directory: Path, settings: Mapping[int, Mapping[str, Any]], cell: str) -> dict[str, Any]:
     """Write the tables and the summary from the files of all checkpoints.
+
+    Args:
+        directory: Of the cell.
+        settings: Of each checkpoint, see `read_epoch`.
+        cell: Its hash.
 
     Returns:
         The summary: of each checkpoint how many seeds have each verdict, and what forks gain over
         the one that changes nothing, paired over seeds, with intervals.
     """
     folder = directory / runs.DIAGNOSIS_FOLDER
-    found = {epoch: read_epoch(directory, epoch, cell, settings) or [] for epoch in epochs}
+    found = {
+        epoch: read_epoch(directory, epoch, cell, own) or [] for epoch, own in settings.items()
+    }
     tables = (
         (runs.VERDICTS_FILE, VERDICT_COLUMNS, _verdicts),
         (runs.READINGS_FILE, READING_COLUMNS, _readings),
@@ -110,7 +115,7 @@ def write(
     summary = {
         "config_hash": cell,
         "version": optsweep.__version__,
-        "settings": dict(settings),
+        "settings": dict(next(iter(settings.values()))),
         "epochs": [
             {
                 "epoch": epoch,

@@ -15,7 +15,7 @@ from optsweep.config.identity import config_hash
 from optsweep.diagnosis.cell import Diagnosis
 from optsweep.diagnosis.settings import Settings, log_spaced
 from optsweep.diagnosis.states import state_of_seed
-from optsweep.diagnosis.verdicts import VERDICTS
+from optsweep.diagnosis.verdicts import SADDLE, VERDICTS
 from optsweep.diagnosis.walker import Method, Walker
 from optsweep.optim.resolved import resolve_optimizer
 from optsweep.training.cell import train_cell
@@ -31,7 +31,9 @@ def kept(slice_config, tmp_path):
     """`kept(*overrides) -> directory` of a cell that was trained and kept its weights."""
 
     def trained(*overrides):
-        config = slice_config(*SMALL, *overrides)
+        given = {override.partition("=")[0] for override in overrides}
+        small = (each for each in SMALL if each.partition("=")[0] not in given)
+        config = slice_config(*small, *overrides)
         directory = tmp_path / "cell"
         runs.start(directory, config)
         record = train_cell(plan_cell(config), directory=directory)
@@ -175,3 +177,14 @@ def test_settings_that_cannot_be_used(settings, message):
 def test_the_file_of_settings_is_the_default():
     text = (config_dir() / "diagnose" / "curvature.yaml").read_text()
     assert Settings.from_mapping(yaml.safe_load(text)) == Settings()
+
+
+def test_small_gaussian_weights_begin_on_a_plateau(kept):
+    """The positive control: after 40 steps of the full batch, all is still as at the start."""
+    directory = kept(
+        "init=gaussian", "batch_size=full", "trainer.epochs=40", "trainer.keep_weights=[40]",
+        "dataset.train_size=300", "num_seeds=1",
+    )  # fmt: skip
+    settings = Settings(examples=None, lanczos_steps=40, epoch=False, checkpoints=1)
+    (found,) = Diagnosis(directory, settings).run()["epochs"]
+    assert (found["epoch"], found["verdicts"]) == (40, {SADDLE: 1})
