@@ -109,6 +109,7 @@ def examine(
         promise=_ratio(length**2, 2 * sharp * value) if sharp else (math.inf if length else 0.0),
         slope_drop=slope_drop(loss.value, point, value, gradient),
         extent=sharp * size**2 / (2 * value) if value > 0 else math.inf,
+        weight_effect=_weight_effect(subject, point, gradient, product, value),
         batch_size=method.batch_size,
         **found,
     )
@@ -226,6 +227,19 @@ def _of_single_examples(subject: Subject, point: Tensor, gradient: Tensor, seed:
     )
     error = float(distances.std()) / math.sqrt(len(distances)) if len(distances) > 1 else 0.0
     return Noise(float(distances.mean()), error, 0.0)
+
+
+def _weight_effect(
+    subject: Subject, point: Tensor, gradient: Tensor, product: Product, value: float
+) -> float:
+    if not value or all(len(shape) < 2 for _, shape in subject.shapes):
+        return math.nan
+    pieces = [
+        piece.flatten() if piece.ndim > 1 else torch.zeros_like(piece)
+        for _, piece in split(point, subject.shapes)
+    ]
+    weights = torch.cat(pieces)
+    return (abs(float(gradient @ weights)) + abs(float(weights @ product(weights)))) / value
 
 
 def _cosine(

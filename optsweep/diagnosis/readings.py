@@ -37,6 +37,8 @@ class Readings:
         escape_drop: See `escape.Escape`.
         extent: max |eigenvalue| max(1, ‖w‖)² / (2 loss): what curvature changes the loss by
             within the weights' own size, relative to it.
+        weight_effect: (|g^T v| + |v^T H v|) / loss, with v the weights without biases: what the
+            loss feels of the weights' size; NaN if there are none of two or more axes.
         stability: Sharpness by the limit of the rate: of the full batch, or batch sharpness. 1 is
             the edge. NaN for an optimizer without a known limit.
         critical_multiple: See `budget.critical_multiple`.
@@ -70,6 +72,7 @@ class Readings:
     slope_drop: float = 0.1
     escape_drop: float = 0.0
     extent: float = 1.0
+    weight_effect: float = math.nan
     stability: float = math.nan
     critical_multiple: float = 2.0
     descent: float = -0.1

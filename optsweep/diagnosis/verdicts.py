@@ -5,7 +5,8 @@ there *and* training that was changed against it did what the cause says. Where 
 speaks, the verdict is withheld: inconclusive. The rules in their order, each with its threshold
 below; a fall is what a fork lowers the loss by, relative to the loss it began with:
 
-1. no signal: the gradient is 0, or nine in ten units of a layer are dead; and no fork moves.
+1. no signal: the gradient is 0, or nine in ten units of a layer are dead, or the loss does not feel
+   the weights' size, as of a deep network that begins too small; and no fork moves.
 2. saddle or plateau: training is slow, at this rate and at smaller ones; the gradient is small
    (promise); there is negative curvature, a vanishing Hessian, or a gradient that grows on the way
    down; a way leads down that the slope does not explain; and the kicked fork falls further.
@@ -65,6 +66,7 @@ WELL_BELOW = 3.0  # multiple of the update from which a rate three times as larg
 FURTHER = 1.5  # one fall is half as far again as another
 RESOLVED = 1e-4  # a fall that can be told from rounding
 DEAD = 0.9  # of a layer's units
+UNFELT = 1e-4  # the weights' effect on the loss; 1e-3 on a plateau that a kick leaves, measured
 
 
 @dataclass(frozen=True)
@@ -158,11 +160,13 @@ def _beyond(own: float, base: float) -> float:
 
 
 def _no_signal(r: Readings, forks: _Forks) -> Verdict | None:
-    if not (r.gradient_norm == 0 and r.extent == 0) and r.dead_units < DEAD:
+    nothing = r.gradient_norm == 0 and r.extent == 0
+    if not nothing and r.dead_units < DEAD and not r.weight_effect < UNFELT:
         return None
-    if max(abs(forks.fall(name)) for name in (BASE, FASTER, *SLOWER)) >= STILL:
+    if max(abs(forks.fall(name)) for name in (BASE, FASTER, *SLOWER, KICKED)) >= STILL:
         return None
-    told = f"gradient {r.gradient_norm:.2g}, dead units {r.dead_units:.0%}"
+    told = f"gradient {r.gradient_norm:.2g}, dead units {r.dead_units:.0%}, "
+    told += f"the weights' effect {r.weight_effect:.1g}"
     return Verdict(NO_SIGNAL, f"{told}; no rate moves the loss")
 
 
