@@ -18,6 +18,7 @@ ROWS = (
     ("data", "models", "optim"),
     ("engine",),
     ("training",),
+    ("diagnosis",),
     ("search",),
     ("report",),
     ("trackers",),

@@ -28,7 +28,7 @@ from optsweep.diagnosis.verdicts import judge
 from optsweep.diagnosis.walker import Batches, Method, Walker
 from optsweep.models.constructor import constructor, name_of
 from optsweep.models.probe import probe
-from optsweep.optim.rates import learning_rates
+from optsweep.optim.rates import timetable
 from optsweep.optim.resolved import resolve_optimizer, spare_compiler
 from optsweep.training.checkpoints import Snapshot, read
 from optsweep.training.loading import build_network
@@ -90,11 +90,12 @@ class Diagnosis:
         self._device = find_device(self._config.trainer.device)
         self._optimizer = resolve_optimizer(self._config.optimizer)
         trainer = self._config.trainer
-        self._rates = learning_rates(
+        self._rates, _ = timetable(
             self._config.scheduler,
             self._optimizer.lr,
             trainer.epochs,
             self._config.steps_per_epoch,
+            self._optimizer.settings(),
         )
 
     @property

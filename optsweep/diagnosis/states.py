@@ -45,30 +45,15 @@ def state_of_seed(snapshot: Snapshot, index: int, shapes: Shapes) -> State | Non
     (state,) = snapshot.state
     num_seeds = len(snapshot.seeds)
 
-    def own(value: Any, shape: torch.Size) -> Any:
-        stacked = isinstance(value, Tensor) and value.ndim == len(shape) + 1
-        return value[index : index + 1] if stacked and value.shape[0] == num_seeds else value
+    def own(value: Any) -> Any:
+        stacked = isinstance(value, Tensor) and value.ndim and value.shape[0] == num_seeds
+        return value[index : index + 1] if stacked else value
 
-    places = [place for group in state["param_groups"] for place in group["params"]]
-    ordered = _in_order(state, shapes)
     of_seed = {
-        place: {key: own(value, ordered[place]) for key, value in state["state"][place].items()}
-        for place in places
-        if place in state["state"]
+        place: {key: own(value) for key, value in values.items()}
+        for place, values in state["state"].items()
     }
     return [{**state, "state": of_seed}]
-
-
-def _in_order(state: Mapping[str, Any], shapes: Shapes) -> dict[int, torch.Size]:
-    """The own axes of the parameter at each place of an optimizer's groups.
-
-    With two groups, weights of two or more axes come first; see `ResolvedOptimizer`.
-    """
-    groups = state["param_groups"]
-    axes = [shape for _, shape in shapes]
-    if len(groups) == 2:
-        axes = [s for s in axes if len(s) >= 2] + [s for s in axes if len(s) < 2]
-    return dict(enumerate(axes))
 
 
 def _from_compiled(snapshot: Snapshot, index: int, shapes: Shapes) -> State | None:

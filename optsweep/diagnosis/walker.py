@@ -12,7 +12,7 @@ from torch import Tensor
 
 from optsweep.diagnosis.subject import Shapes, split
 from optsweep.optim import states
-from optsweep.optim.stacks import StackOptimizer, set_mode
+from optsweep.optim.stacks import StackOptimizer, set_mode, set_rate
 
 Build = Callable[[Sequence[tuple[str, Tensor]]], StackOptimizer]
 
@@ -59,8 +59,7 @@ class Walker:
 
     def set_rate(self, lr: float) -> None:
         """Take steps at another learning rate."""
-        for group in self._optimizer.param_groups:
-            group["lr"] = lr
+        set_rate(self._optimizer, lr)
 
     def copy(self) -> Walker:
         """Another one that stands where this one does and goes its own way."""

@@ -22,7 +22,7 @@ from optsweep.report.collection import Collection, Setting
 from optsweep.report.drawing import COLOURS, INK, band, log_scale, panels, styles
 from optsweep.report.outline import Question
 from optsweep.report.pictures import Picture
-from optsweep.report.statistics import bootstrap_interval
+from optsweep.report.statistics import mean_interval
 from optsweep.report.wording import count, listing, number
 
 _LEAST_WEIGHT = 1e-7  # of a density's node that is drawn
@@ -70,7 +70,7 @@ def causes(collection: Collection, experiments: Sequence[str]) -> list[str]:
     readings = found(collection, one.cells, runs.READINGS_FILE)
     middle = readings[readings["epoch"] > 0].groupby("quantity")["value"].median()
     smaller = _gains(readings, SLOWER[1])
-    gain = bootstrap_interval(smaller)
+    gain = mean_interval(smaller)
     return [
         f"Of {count(len(verdicts), 'checkpoint')} of {one.label} after the start, over "
         f"{count(verdicts['seed'].nunique(), 'seed')}, the verdict is {listing(shares)}.",
@@ -80,9 +80,9 @@ def causes(collection: Collection, experiments: Sequence[str]) -> list[str]:
         f"{number(middle['smallest'] / middle['largest'], 3)} of the largest, "
         f"‖Hg‖/‖g‖ is {number(middle['hessian_gradient'], 1)} and the noise scale "
         f"{number(middle['noise_scale'], 0)} at {number(middle['batch_size'], 0)} images.",
-        f"From the last checkpoint, a tenth of the rate lowers the loss by {number(gain.mean, 3)} "
-        f"of itself (95 % {number(gain.low, 3)} to {number(gain.high, 3)}) more than the rate "
-        "itself does in as many steps.",
+        "From the last checkpoint, a tenth of the rate lowers the loss by "
+        f"{number(gain.estimate, 3)} of itself (95 % {number(gain.low, 3)} to {number(gain.high, 3)}) "
+        "more than the rate itself does in as many steps.",
     ]
 
 

@@ -8,9 +8,10 @@ from optsweep.diagnosis.verdicts import EDGE, INCONCLUSIVE, NOT_SLOW, SADDLE
 from optsweep.report.claims import judge
 from optsweep.report.collection import collect_runs
 from optsweep.report.diagnosis import causes, diagnosed, verdict_table
+from optsweep.report.findings import HOLDS, REVERSED
 from optsweep.report.measures import measure
 from optsweep.report.outline import Claim
-from optsweep.report.rules import CONTRADICTED, HOLDS, Options
+from optsweep.report.rules import Options
 
 SEEDS = 6
 
@@ -37,12 +38,12 @@ def test_shares_are_of_the_checkpoints_after_the_start(collection):
     assert shares.tolist() == [0.5, 1, 1, 1, 1, 1]
 
 
-@pytest.mark.parametrize(("verdict", "expected"), [(EDGE, HOLDS), (SADDLE, CONTRADICTED)])
+@pytest.mark.parametrize(("verdict", "expected"), [(EDGE, HOLDS), (SADDLE, REVERSED)])
 def test_a_claim_is_decided_by_the_shares_of_seeds(collection, verdict, expected):
     of = {"name": "verdict_share", "of": [verdict]}
     where = [{"init": "default"}]
     claim = Claim("why_x", "why", "It is so.", "at_least", of, where, options=Options(value=0.5))
-    judged = judge(claim, collection)
+    (judged,) = judge([claim], collection)
     assert judged.verdict == expected
     assert verdict in judged.evidence
 
