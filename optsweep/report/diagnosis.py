@@ -81,8 +81,8 @@ def causes(collection: Collection, experiments: Sequence[str]) -> list[str]:
         f"‖Hg‖/‖g‖ is {number(middle['hessian_gradient'], 1)} and the noise scale "
         f"{number(middle['noise_scale'], 0)} at {number(middle['batch_size'], 0)} images.",
         "From the last checkpoint, a tenth of the rate lowers the loss by "
-        f"{number(gain.estimate, 3)} of itself (95 % {number(gain.low, 3)} to {number(gain.high, 3)}) "
-        "more than the rate itself does in as many steps.",
+        f"{number(gain.estimate, 3)} of itself (95 % {number(gain.low, 3)} to "
+        f"{number(gain.high, 3)}) more than the rate itself does in as many steps.",
     ]
 
 
