@@ -13,11 +13,12 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from optsweep import runs
-from optsweep.cli.mistakes import OneLineParser, as_interrupt, count, in_one_line
+from optsweep.cli.mistakes import OneLineParser, count, in_one_line
 from optsweep.cli.time_left import in_words
 from optsweep.config.checks import InputError
 from optsweep.config.targets import allow_targets
 from optsweep.diagnosis.settings import Settings
+from optsweep.interrupts import as_interrupt
 from optsweep.liveness import STALE_SECONDS, alone_in
 
 if TYPE_CHECKING:
