@@ -10,6 +10,7 @@ from optsweep import interrupts
 # arguments, gives an exit code, and has a --help of its own, which its `parser` knows.
 COMMANDS = {
     "repeat": "optsweep.cli.repeat",
+    "diagnose": "optsweep.cli.diagnose",
     "report": "optsweep.study.aggregate",
     "reproduce": "optsweep.study.reproduce",
     "compare": "optsweep.commands.compare",

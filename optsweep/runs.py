@@ -40,6 +40,15 @@ CHECKPOINT_FILE = "checkpoint.pt"  # while it trains: what it goes on from if it
 COMPOSED_FOLDER = ".hydra"  # what Hydra composed, and from what
 DAMAGED_FOLDER = "damaged"  # and a number: a record that could not be used
 WEIGHTS_FOLDER = "weights"  # epoch_<N>.pt for every epoch after which they are kept
+# Of a cell that was diagnosed, in a folder in its own.
+DIAGNOSIS_FOLDER = "diagnosis"
+EXAMINED_FILE = "epoch_{}.json"  # all that was found at a checkpoint
+VERDICTS_FILE = "verdicts.csv"
+READINGS_FILE = "readings.csv"
+SPECTRA_FILE = "spectra.csv"
+FORKS_FILE = "forks.csv"
+PIXELS_FILE = "pixels.csv"  # only of a network whose first weights have a column for each
+DIAGNOSIS_FILE = "diagnosis.json"  # written last: what was measured, and a summary
 # Of all runs together.
 RUNS_FOLDER = "multirun"
 QUICK_FOLDER = "quick"  # in it, the runs of the study that are cut short
@@ -226,6 +235,11 @@ def kept_epochs(directory: Path) -> list[int]:
     """The epochs after which a cell has kept its weights, in order."""
     names = (path.name for path in (directory / WEIGHTS_FOLDER).glob("epoch_*.pt"))
     return sorted(int(name[6:-3]) for name in names if name[6:-3].isdecimal())
+
+
+def is_diagnosed(directory: Path) -> bool:
+    """Whether a cell has a diagnosis that was finished."""
+    return (directory / DIAGNOSIS_FOLDER / DIAGNOSIS_FILE).exists()
 
 
 def read_config(directory: Path) -> Config:

@@ -10,6 +10,14 @@ import yaml
 from optsweep import runs
 from optsweep.config.identity import cell_name, config_hash
 from optsweep.config.schema import Config
+from optsweep.diagnosis.records import (
+    FORK_COLUMNS,
+    PIXEL_COLUMNS,
+    READING_COLUMNS,
+    SPECTRUM_COLUMNS,
+    VERDICT_COLUMNS,
+)
+from optsweep.diagnosis.verdicts import EDGE, NOT_SLOW
 
 SCORES = ("train_loss", "train_accuracy", "test_loss", "test_accuracy")
 
@@ -99,7 +107,50 @@ def write_made_up(root: Path, config: Config) -> None:
     rows = []
     if config.record.weights:
         rows = [row for seed in seeds for row in _recorded(config, seed, epochs, rng)]
-    write_cell(root, config, curves, rows)
+    name = write_cell(root, config, curves, rows)
+    if isinstance(config.trainer.keep_weights, tuple):  # as a diagnosis has them kept
+        checkpoints = {epoch: [EDGE] * len(seeds) for epoch in (1, 2)}
+        write_diagnosis(root / runs.CELLS_FOLDER / name, {0: [NOT_SLOW] * len(seeds)} | checkpoints)
+
+
+def write_diagnosis(directory: Path, verdicts: dict[int, list[str]]) -> None:
+    """Write the tables of a diagnosis, from the verdict of each seed at each epoch."""
+    folder = directory / runs.DIAGNOSIS_FOLDER
+    folder.mkdir()
+    kept: dict[str, list[dict]] = {"verdicts": [], "readings": [], "spectra": [], "forks": []}
+    values = {
+        "stability": 1.0, "critical_multiple": 1.2, "noise_scale": 100.0, "batch_size": 256,
+        "smallest": -0.5, "largest": 20.0, "hessian_gradient": 15.0,
+        "fall after 50 steps, lr x 1": 0.01, "fall after 50 steps, lr x 0.1": 0.15,
+    }  # fmt: skip
+    for epoch, of_seeds in verdicts.items():
+        for seed, verdict in enumerate(of_seeds):
+            at = {"seed": seed, "epoch": epoch}
+            kept["verdicts"].append({**at, "verdict": verdict, "decided_by": "made up"})
+            for quantity, value in values.items():
+                row = {**at, "quantity": quantity, "value": value * (1 + seed / 100)}
+                kept["readings"].append(row)
+            for value, weight in ((-0.5, 0.1), (0.0, 0.8), (20.0, 0.1)):
+                row = {**at, "kind": "density", "value": value, "weight": weight}
+                kept["spectra"].append(row)
+            for step in (0, 1, 50):
+                for fork, fall in (("lr x 1", 0.01), ("lr x 0.1", 0.15)):
+                    loss = 1 - fall * step / 50
+                    kept["forks"].append({**at, "fork": fork, "step": step, "train_loss": loss})
+    kept["pixels"] = [
+        {"epoch": epoch, "pixel": pixel, "nonzero_fraction": pixel / 4, "moved": epoch * pixel}
+        for epoch in verdicts
+        for pixel in range(4)
+    ]
+    columns = {
+        "verdicts": VERDICT_COLUMNS,
+        "readings": READING_COLUMNS,
+        "spectra": SPECTRUM_COLUMNS,
+        "forks": FORK_COLUMNS,
+        "pixels": PIXEL_COLUMNS,
+    }
+    for table, rows in kept.items():
+        runs.write_atomically(folder / f"{table}.csv", runs.to_csv(columns[table], rows))
 
 
 def _recorded(config: Config, seed: int, epochs: int, rng: np.random.Generator):

@@ -19,6 +19,7 @@ ROWS = (
     ("data", "models", "optim"),
     ("engine",),
     ("training",),
+    ("diagnosis",),
     ("search",),
     ("report",),
     ("trackers",),

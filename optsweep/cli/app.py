@@ -204,6 +204,12 @@ def _objective(composed: DictConfig) -> float:
         functools.partial(reported, composed),
     )
     result = find_or_train(job, console)
+    settings = composition.diagnosis_of(composed)
+    if settings is not None and "status" in result:  # not of a cell that a pruner has ended
+        from optsweep.cli.diagnose import diagnose  # noqa: PLC0415
+
+        with alone_in(job.directory, console.print, job.patience), interrupts.as_interrupt():
+            diagnose(job.directory, settings, console)
     if node.mode == RunMode.RUN:
         show_result(result, job.directory, console)
     return result["objective"]

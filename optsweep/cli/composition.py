@@ -24,6 +24,7 @@ from optsweep.config.checks import InputError
 from optsweep.config.dataset import needs_looking_at
 from optsweep.config.schema import Config
 from optsweep.config.targets import allow_targets
+from optsweep.diagnosis.settings import Settings, log_spaced
 from optsweep.surroundings import available_memory
 
 if TYPE_CHECKING:
@@ -131,7 +132,36 @@ def to_config(composed: DictConfig) -> Config:
         values["dataset"] = complete(values["dataset"])
     if values["start_from"] is not None:
         values["start_from"] = dataclasses.asdict(runs.find_origin(str(values["start_from"])))
-    return Config.from_mapping(values)
+    config = Config.from_mapping(values)
+    diagnosed = diagnosis_of(composed)
+    return config if diagnosed is None else _keeping(config, diagnosed.checkpoints)
+
+
+def diagnosis_of(composed: DictConfig) -> Settings | None:
+    """How a cell is to be diagnosed; None if it is not.
+
+    Raises:
+        InputError: If a setting cannot be used.
+    """
+    node = composed.get("diagnose")
+    if node is None:
+        return None
+    if not OmegaConf.is_config(node):
+        raise InputError(f"diagnose={node}: expected curvature")
+    values: Any = OmegaConf.to_container(node, resolve=True)
+    return Settings.from_mapping(values)
+
+
+def _keeping(config: Config, num_checkpoints: int) -> Config:
+    """The same, with the weights kept that a diagnosis looks at."""
+    trainer = config.trainer
+    if trainer.keep_weights == "all":
+        return config
+    epochs = set(log_spaced(trainer.epochs, num_checkpoints))
+    if isinstance(trainer.keep_weights, tuple):
+        epochs |= set(trainer.keep_weights)
+    kept = dataclasses.replace(trainer, keep_weights=tuple(sorted(epochs)))
+    return dataclasses.replace(config, trainer=kept)
 
 
 def _check_name(name: Any) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 from omegaconf import DictConfig
 
 from optsweep import runs
-from optsweep.cli.composition import check, check_memory, plan, to_config
+from optsweep.cli.composition import check, check_memory, diagnosis_of, plan, to_config
 from optsweep.cli.effects import check_effects, refuse_of_sweeps, repetitions
 from optsweep.cli.grids import Cell, compose_cells
 from optsweep.config import identity
@@ -78,7 +78,10 @@ def check_grid(config: DictConfig) -> list[CheckedCell]:
                 datasets.append(cell.dataset)
         cells.append(Cell(name, " ".join(overrides), cell))
         other_code = "" if result is None else by_other_code(result, cell)
-        checked.append(CheckedCell(name, overrides, result is not None, other_code, refusal))
+        is_done = result is not None
+        if diagnosis_of(composed) is not None:
+            is_done &= runs.is_diagnosed(directory)
+        checked.append(CheckedCell(name, overrides, is_done, other_code, refusal))
     check_memory(list(plans.values()), num_at_once(config.hydra.launcher, len(plans)))
     check_effects(config, cells)
     if repeated := repetitions(cells):

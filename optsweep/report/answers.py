@@ -9,8 +9,9 @@ import pandas as pd
 
 from optsweep.report.claims import Judgement
 from optsweep.report.collection import TRAINED, Collection, Setting, is_search
+from optsweep.report.diagnosis import causes
 from optsweep.report.findings import tally
-from optsweep.report.gradients import SIGNAL, gradient_size, remaining_gradient
+from optsweep.report.gradients import SIGNAL, gradient_size
 from optsweep.report.grids import at_edge, best_of, chosen_by, interaction
 from optsweep.report.measures import score
 from optsweep.report.optimizers import by_optimizer
@@ -222,11 +223,6 @@ def _slowness(collection: Collection, question: Question, experiments: Sequence[
     for one in collection.trained(experiments):
         if collection.recorded(one.cells, "gradient_norm").empty:
             continue
-        left = remaining_gradient(collection, one.cells).mean()
-        told.append(
-            f"After the last epoch, the norm of the whole gradient is {short(left)} times the "
-            "untrained network's."
-        )
         size, signal = (
             gradient_size(collection, one.cells, weight).mean()
             for weight in (question.weight, SIGNAL)
@@ -259,4 +255,5 @@ _TOLD_WITH: dict[str, Callable[[Collection, Question, Sequence[str]], list[str]]
     "weight_norms": _coupling,
     "gradient_traces": _slowness,
     "performance_profile": _ranking,
+    "stability": lambda collection, question, experiments: causes(collection, experiments),
 }

@@ -6,6 +6,13 @@ from collections.abc import Callable, Sequence
 
 from optsweep.report.collection import Collection
 from optsweep.report.curves import curves, equal_steps, loss_against_seconds, schedules
+from optsweep.report.diagnosis import (
+    fork_curves,
+    pixel_map,
+    spectra,
+    stability,
+    verdict_timeline,
+)
 from optsweep.report.drawing import style
 from optsweep.report.gradients import gradient_norms, gradient_traces, weight_norms
 from optsweep.report.grids import against_batch_size, best_settings, gains, searches
@@ -25,6 +32,7 @@ _OF_QUESTION: dict[str, Draw] = {
     for each in (
         *(loss_against_seconds, equal_steps, timing, against_batch_size, gains),
         *(weight_norms, gradient_norms, gradient_traces, performance_profile),
+        *(stability, spectra, fork_curves, verdict_timeline, pixel_map),
     )
 }
 FIGURES = (*_OF_EXPERIMENT, *_OF_QUESTION)

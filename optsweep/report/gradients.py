@@ -93,12 +93,6 @@ def settling(collection: Collection, cells: Sequence[str], weights: Sequence[str
     return pd.DataFrame(shares).min(axis=1)
 
 
-def remaining_gradient(collection: Collection, cells: Sequence[str]) -> pd.Series:
-    """Norm of the whole gradient at the end, relative to that of the untrained network."""
-    norms = total_norm(collection, cells, "gradient_norm")
-    return norms.iloc[-1] / norms.iloc[0]
-
-
 def _traces(collection: Collection, cells: Sequence[str], weight: str) -> pd.DataFrame:
     """The gradient of a weight: index epoch, a column per seed."""
     rows = collection.recorded(cells, "gradient")

@@ -14,7 +14,7 @@ from typing import Any
 import pandas as pd
 
 from optsweep import runs
-from optsweep.report import gradients
+from optsweep.report import diagnosis, gradients
 from optsweep.report.collection import Collection
 from optsweep.report.findings import Sample
 from optsweep.report.statistics import Location, paired_differences, time_to_target
@@ -225,7 +225,7 @@ _FUNCTIONS: dict[str, Callable[..., pd.Series]] = {
     "gradient_size": gradients.gradient_size,
     "sign_changes": gradients.sign_changes,
     "settling": gradients.settling,
-    "remaining_gradient": gradients.remaining_gradient,
+    "verdict_share": diagnosis.verdict_share,
     "improvement": improvement,
     "early_share": early_share,
     "wobble": wobble,
@@ -247,7 +247,7 @@ _WORDS = {
     "first_moving_epoch": "first epoch with a gradient of {weight}",
     "sign_changes": "share of epochs with a change of sign, {of} of three weights",
     "settling": "late gradient relative to its largest",
-    "remaining_gradient": "norm of the final gradient relative to the untrained network's",
+    "verdict_share": "share of a seed's checkpoints with the verdict {of}",
     "fixed_share": "share of a step of {batch_size} examples that does not depend on the batch",
     "interaction": "share of the map that is interaction",
 }

@@ -6,7 +6,7 @@ import inspect
 import math
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import jinja2
@@ -63,6 +63,7 @@ class Section:
     pictures: Sequence[SavedPicture]
     tables: dict[str, pd.DataFrame]
     judgements: Sequence[Judgement]
+    verdicts: pd.DataFrame = field(default_factory=pd.DataFrame)  # of cells that were diagnosed
 
 
 def render_page(
@@ -153,7 +154,10 @@ def _shown(section: Section) -> dict[str, Any]:
         "question": section.question,
         "answer": section.answer,
         "pictures": section.pictures,
-        "tables": {name: _table(table) for name, table in section.tables.items()},
+        "tables": {
+            **{name: _table(table) for name, table in section.tables.items()},
+            **_verdicts(section),
+        },
         "judgements": section.judgements,
         "counts": Counter(each.verdict for each in section.judgements),
     }
@@ -167,6 +171,16 @@ def _table(table: pd.DataFrame) -> dict[str, Any]:
         "rows": list(zip(shown.to_numpy().tolist(), table["status"], table["reason"], strict=True)),
         "smallest_p": float(p_values.min()) if len(p_values) else None,
     }
+
+
+def _verdicts(section: Section) -> dict[str, Any]:
+    """The table of verdicts, if anything was diagnosed."""
+    table = section.verdicts
+    if table.empty:
+        return {}
+    rows = [(row, "completed", "") for row in table.astype(str).to_numpy().tolist()]
+    name = f"{section.question.id}_verdicts"
+    return {name: {"columns": list(table.columns), "rows": rows, "smallest_p": None}}
 
 
 def _totals(collection: Collection) -> list[str]:

@@ -16,6 +16,7 @@ from optsweep import runs
 from optsweep.report.answers import answer
 from optsweep.report.claims import Judgement, claims_table, judge
 from optsweep.report.collection import Collection, collect_runs
+from optsweep.report.diagnosis import diagnosed, verdict_table
 from optsweep.report.figures import draw_question
 from optsweep.report.outline import Outline, Question
 from optsweep.report.page import Section, render_page
@@ -161,4 +162,9 @@ def _section(
     drawn = draw_question(collection, question, experiments)
     pictures = [save(picture, out / runs.FIGURES_FOLDER) for picture in drawn]
     paragraph = answer(collection, question, tables, own)
-    return Section(question, paragraph, pictures, tables, own)
+    verdicts = pd.DataFrame()
+    if "verdict_timeline" in question.figures:
+        verdicts = verdict_table(collection, diagnosed(collection, experiments))
+        path = out / runs.TABLES_FOLDER / f"{question.id}_verdicts.csv"
+        runs.write_atomically(path, verdicts.to_csv(index=False, lineterminator="\n"))
+    return Section(question, paragraph, pictures, tables, own, verdicts)

@@ -49,11 +49,12 @@ def load_networks(
         raise InputError(f"seed={seed}: {folder} has seeds {config.seeds[0]} to {last}")
     if allowed:
         allow_targets(allowed)
-    networks = [_network(config, snapshot, config.seeds.index(each)) for each in seeds]
+    networks = [build_network(config, snapshot, config.seeds.index(each)) for each in seeds]
     return Networks(networks).eval() if seed is None else networks[0]
 
 
-def _network(config: Config, snapshot: Snapshot, index: int) -> nn.Module:
+def build_network(config: Config, snapshot: Snapshot, index: int) -> nn.Module:
+    """The network of one seed of a snapshot, ready to be evaluated."""
     shape, num_classes = config.dataset.input_shape, config.dataset.num_classes
     network: nn.Module
     with torch.random.fork_rng(devices=[]):  # what it draws is replaced

@@ -26,7 +26,7 @@ from optsweep.optim.resolved import ResolvedOptimizer, resolve_optimizer, spare_
 from optsweep.surroundings import num_cores
 from optsweep.training.checkpoints import check_origin
 
-_DTYPES = {"float32": torch.float32, "float64": torch.float64}
+DTYPES = {"float32": torch.float32, "float64": torch.float64}
 
 
 @dataclass(frozen=True)
@@ -143,7 +143,7 @@ def _work(config: Config, optimizer: ResolvedOptimizer, device: torch.device) ->
         num_seeds=config.num_seeds,
         optimizer=optimizer,
         device=device,
-        dtype=_DTYPES[config.trainer.precision],
+        dtype=DTYPES[config.trainer.precision],
         # A team that waits for threads which have no core to run on takes a core to wait.
         num_threads=min(config.trainer.num_threads or torch.get_num_threads(), num_cores()),
     )

@@ -40,7 +40,7 @@ COMPANIONS = {
 
 def test_there_are_no_other_groups():
     folders = {path.name for path in config_dir().iterdir() if path.is_dir()}
-    assert folders - {"experiment", "search", "hydra"} == set(GROUPS)
+    assert folders - {"experiment", "search", "hydra", "diagnose"} == set(GROUPS)
 
 
 @pytest.mark.parametrize(

@@ -149,7 +149,6 @@ TRACES = {  # of epochs 0 to 6
         ({"name": "sign_changes", "of": "max", "weights": WEIGHTS}, 1.0),
         ({"name": "sign_changes", "of": "min", "weights": WEIGHTS}, 0.0),
         ({"name": "settling", "weights": WEIGHTS}, 0.0),
-        ({"name": "remaining_gradient"}, 0.5),
     ],
 )
 def test_measures_of_gradients(tmp_path, of, expected):

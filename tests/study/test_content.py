@@ -18,6 +18,9 @@ DRAWN = {
     "b1_timing": {"b1_timing_cost"},
     "b4_adamw": {"b4_adamw_weight_norms"},
     "b5_gradients": {"b5_gradients_norms", "b5_gradients_traces"},
+    "b5_why_slow": {
+        f"b5_why_slow_{name}" for name in ("stability", "forks", "spectra", "verdicts", "pixels")
+    },
     "b6_layerwise": {"b6_layerwise_batch_size"},
     "lr_grid": {"lr_grid_profile"},
 }
