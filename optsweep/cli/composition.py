@@ -89,6 +89,9 @@ def compose_whole(arguments: Sequence[str]) -> DictConfig:
             kept.append(text)
         else:
             refuse_hydra(override.key_or_group)
+    for path in map(str, paths):
+        if path.startswith("file://") and not os.path.isdir(path.removeprefix("file://")):
+            raise InputError(f"there is no folder {path.removeprefix('file://')} of options")
     searchpath = [f"hydra.searchpath=[{','.join(paths)}]"]
     composed = hydra.compose("config", [*kept, *searchpath], return_hydra_config=True)
     parsed = zip(texts, overrides, strict=True)

@@ -305,3 +305,9 @@ def test_an_interrupt_that_became_another_error_ends_the_sweep(run, tmp_path):
     code, output, errors = run("--multirun", *own, "seed=0,1", PYTHONPATH=paths)
     assert (code, errors) == (130, "optsweep: interrupted; the same command continues\n")
     assert "cell 2 of 2" not in output
+
+
+@pytest.mark.parametrize("given", ["--config-dir=/nowhere", "hydra.searchpath=[file:///nowhere]"])
+def test_a_folder_of_options_that_is_not_there_is_named(run, given):
+    code, _, errors = run(given, "--dry-run")
+    assert (code, errors) == (2, "optsweep: error: there is no folder /nowhere of options\n")
