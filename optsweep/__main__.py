@@ -5,6 +5,7 @@ from importlib import import_module
 
 import optsweep
 from optsweep import interrupts
+from optsweep.surroundings import open_closed
 
 # What the first argument may name beside overrides -> the module whose `main` it is. Each takes
 # arguments, gives an exit code, and has a --help of its own, which its `parser` knows.
@@ -22,6 +23,7 @@ COMMANDS = {
 
 def main() -> None:
     """Run what the first argument names, one of `COMMANDS`; else a cell or a sweep."""
+    open_closed()
     with interrupts.handled():  # from here on, for the imports take their time
         _run(*sys.argv[1:])
 

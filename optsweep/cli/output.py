@@ -14,6 +14,7 @@ from collections.abc import Callable
 from typing import Any
 
 from optsweep.config.checks import first_line
+from optsweep.surroundings import open_closed
 
 _PLAIN = {"±": "+-", "…": "...", "–": "-", "→": "->", "━": "-", "─": "-", "┃": "|", "│": "|"}
 _ERRORS = "optsweep.plain"
@@ -27,7 +28,7 @@ def make_sturdy(say: Callable[[str], None] = lambda line: None) -> None:
     Args:
         say: Told once if output cannot be written, but not if its reader has had enough.
     """
-    _open_closed()
+    open_closed()
     codecs.register_error(_ERRORS, _in_plain_letters)
     names = {"stdout": "standard output", "stderr": "standard error"}
     for descriptor, name in enumerate(names, 1):
@@ -39,15 +40,6 @@ def make_sturdy(say: Callable[[str], None] = lambda line: None) -> None:
                 stream.flush()
             if stream.fileno() == descriptor:
                 setattr(sys, name, _sturdy(stream, descriptor, names[name], say))
-
-
-def _open_closed() -> None:
-    """Put nothing in place of what a shell has closed, lest the next file takes its number."""
-    for descriptor in range(3):
-        try:
-            os.fstat(descriptor)
-        except OSError:
-            os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)  # the lowest that is free
 
 
 def _sturdy(
