@@ -187,12 +187,13 @@ def test_a_process_that_is_killed_takes_no_other_cell_along(run, tmp_path):
         "            os._exit(9)\n"
         "        super().step()\n"
     )
-    own = ("optimizer=own.Killed", "allow_targets=[own]", "batch_size=50", "trainer.epochs=1")
-    code, output, errors = run("--multirun", *own, "+optimizer.after=1000,12,2000", *LAUNCHERS[1])
+    own = ("optimizer=own.Killed", "allow_targets=[own]", "batch_size=50", "trainer.epochs=5")
+    after = "+optimizer.after=1000,70,2000"  # more than the trial steps, fewer than the run's
+    code, output, errors = run("--multirun", *own, after, *LAUNCHERS[1])
     assert code == 2
     assert errors == (
         f"{REPORTED}its process ended without a word; the system kills one that takes too much "
-        "memory [+optimizer.after=12]\n"
+        "memory [+optimizer.after=70]\n"
     )
     told = list(rows(output).values())
     assert told[1] == "failed"
