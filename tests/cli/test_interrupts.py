@@ -50,7 +50,12 @@ def end_by(start, tmp_path):
     """
 
     def ended(number, *arguments, scope=os.kill, when="epoch 1/", num_logs=1, **environment):
-        process = start(*arguments, new_session=True, **environment)
+        # What starts the tests, such as nohup, may have it ignore the signal.
+        before = signal.signal(number, signal.SIG_DFL)
+        try:
+            process = start(*arguments, new_session=True, **environment)
+        finally:
+            signal.signal(number, before)
         give_up = time.monotonic() + 120
         while sum(when in text for text in logs(tmp_path)) < num_logs:
             assert process.poll() is None, process.communicate()

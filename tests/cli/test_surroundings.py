@@ -30,12 +30,26 @@ needs_root = pytest.mark.skipif(
 )
 
 
+@pytest.fixture(scope="module")
+def readable_data():
+    """Data that every user may read, which pytest's own folders are not for."""
+    with tempfile.TemporaryDirectory(prefix="optsweep-data-") as folder:
+        shutil.copytree(TESTS / "data", folder, dirs_exist_ok=True)
+        Path(folder).chmod(0o755)
+        yield folder
+
+
 @pytest.fixture
-def run_in(tmp_path):
+def run_in(tmp_path, readable_data):
     """`run_in(prefix, *arguments, **environment)`: the program by another command before it."""
 
     def ran(prefix, *arguments, cwd=tmp_path, **environment):
-        settings = ("--config-dir", TESTS / "conf", "dataset=slice", f"dataset.root={TESTS}/data")
+        settings = (
+            "--config-dir",
+            TESTS / "conf",
+            "dataset=slice",
+            f"dataset.root={readable_data}",
+        )
         settings += ("trainer.device=cpu",)
         own = {"PATH": os.environ["PATH"], "PYTHONPATH": str(TESTS.parent), "OMP_NUM_THREADS": "4"}
         return subprocess.run(

@@ -195,9 +195,21 @@ class Case(NamedTuple):
         return given
 
 
+# What each is compared with stands in test_package_parity.
+OF_PACKAGES = (
+    "ademamix",
+    "lion",
+    "muon",
+    "prodigy",
+    "schedulefree_adamw",
+    "schedulefree_sgd",
+    "soap",
+)
+
+
 def optimizer_cases() -> Iterator[Case]:
     for name in options("optimizer", config_dir()):
-        if name != "custom":
+        if name not in ("custom", *OF_PACKAGES):
             yield Case(f"optimizer={name}", of_option_file(name))
     yield Case("optimizer=torch.optim.Adamax", of_all(torch.optim.Adamax))
     # Not element-wise: optsweep runs one per seed.
