@@ -14,7 +14,7 @@ from optsweep.config.checks import InputError
 from optsweep.config.schema import Config
 from optsweep.data.tensors import Split, epoch_orders, load_dataset
 from optsweep.engine.choice import ENGINES, choose_engine
-from optsweep.engine.compiled import jit
+from optsweep.engine.compiled import cache
 from optsweep.engine.compiled.rules import rule_of
 from optsweep.models.initializers import default
 from optsweep.models.mlp import StackedMLP
@@ -255,11 +255,11 @@ def test_code_from_the_cache_gives_what_fresh_code_gives(slice_config, tmp_path)
 def test_kept_code_belongs_to_one_state_of_all_sources(tmp_path, monkeypatch):
     for name in ("a.py", "b.py"):
         (tmp_path / name).write_text(name)
-    monkeypatch.setattr(jit, "__file__", str(tmp_path / "a.py"))
-    before = jit._state.__wrapped__()
-    assert jit._state.__wrapped__() == before
+    monkeypatch.setattr(cache, "__file__", str(tmp_path / "a.py"))
+    before = cache._state()
+    assert cache._state() == before
     (tmp_path / "b.py").write_text("another")
-    assert jit._state.__wrapped__() != before
+    assert cache._state() != before
 
 
 @pytest.mark.parametrize(
