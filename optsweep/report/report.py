@@ -165,6 +165,7 @@ def _section(
     verdicts = pd.DataFrame()
     if "verdict_timeline" in question.figures:
         verdicts = verdict_table(collection, diagnosed(collection, experiments))
+    if len(verdicts):
         path = out / runs.TABLES_FOLDER / f"{question.id}_verdicts.csv"
         runs.write_atomically(path, verdicts.to_csv(index=False, lineterminator="\n"))
     return Section(question, paragraph, pictures, tables, own, verdicts)
