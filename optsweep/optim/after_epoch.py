@@ -14,7 +14,9 @@ from optsweep.config.checks import InputError
 from optsweep.optim.schedules import Schedule
 
 
-def factor(base_scale: float, factor: float, floor_scale: float, calls_before: int = 0) -> Schedule:
+def factor_after_epoch(
+    base_scale: float, factor: float, floor_scale: float, calls_before: int = 0
+) -> Schedule:
     """Multiply by ``factor`` at every call, never below ``floor_scale``.
 
     Multiplier at epoch t: 1 for t = 0, then max(floor_scale, base_scale factor^(calls_before + t)).
@@ -28,9 +30,9 @@ def factor(base_scale: float, factor: float, floor_scale: float, calls_before: i
     Raises:
         InputError: If not 0 < factor <= 1.
 
-    >>> [factor(16, 0.5, 2.0)(t) for t in range(5)]
+    >>> [factor_after_epoch(16, 0.5, 2.0)(t) for t in range(5)]
     [1.0, 8.0, 4.0, 2.0, 2.0]
-    >>> [factor(16, 0.5, 2.0, calls_before=50)(t) for t in range(3)]
+    >>> [factor_after_epoch(16, 0.5, 2.0, calls_before=50)(t) for t in range(3)]
     [1.0, 2.0, 2.0]
     """
     if not 0 < factor <= 1:
@@ -42,7 +44,7 @@ def factor(base_scale: float, factor: float, floor_scale: float, calls_before: i
     return multiplier
 
 
-def cosine(
+def cosine_after_epoch(
     base_scale: float, final_scale: float, max_update: int, warmup_steps: int = 0
 ) -> Schedule:
     """Ramp from 0 to ``base_scale``, then half a cosine to ``final_scale``, asked after each epoch.
@@ -57,9 +59,9 @@ def cosine(
     Raises:
         InputError: If not 0 <= warmup_steps < max_update.
 
-    >>> [round(cosine(3, 1, max_update=2)(t), 3) for t in range(5)]
+    >>> [round(cosine_after_epoch(3, 1, max_update=2)(t), 3) for t in range(5)]
     [1.0, 3.0, 2.0, 1.0, 1.0]
-    >>> [round(cosine(3, 1, max_update=4, warmup_steps=2)(t), 3) for t in range(6)]
+    >>> [round(cosine_after_epoch(3, 1, max_update=4, warmup_steps=2)(t), 3) for t in range(6)]
     [1.0, 0.0, 1.5, 3.0, 2.0, 1.0]
     """
     if not 0 <= warmup_steps < max_update:

@@ -91,7 +91,7 @@ def test_lenet_is_compared_with_the_mlp_alone():
     assert {type(config.model) for config in mlp} == {MLPConfig}
     assert [dataclasses.replace(config, model=MLPConfig()) for config in lenet] == mlp
     schedules = [cell.config.scheduler for cell in planned("r1_scheduler").cells.values()]
-    assert [config.scheduler for config in mlp] == schedules
+    assert [config.scheduler for config in mlp] == schedules[:10]  # without readings of its loop
 
 
 def test_questions_share_cells():

@@ -28,8 +28,9 @@ report.write_report = lambda runs, out, outline, num_processes: (
     print("write_report", runs, out) or types.SimpleNamespace(damaged=(), mixed_code={})
 )
 sys.modules["optsweep.report.report"] = report
-from optsweep.study.reproduce import main
-sys.exit(main())
+from optsweep.__main__ import main
+sys.argv.insert(1, "reproduce")
+main()
 """
 
 

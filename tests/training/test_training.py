@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import importlib.metadata
 import json
 import math
 
@@ -139,7 +140,7 @@ def test_result_says_what_was_run(cell):
     assert result["device"] == "cpu"
     assert result["engine"] == "torch"
     assert result["warnings"] == ["scheduler.milestones: 15, 30 is never reached in 3 epochs"]
-    assert result["versions"]["torch"] == torch.__version__
+    assert result["versions"]["torch"] == importlib.metadata.version("torch")
     assert [seed["seed"] for seed in result["per_seed"]] == [2, 3, 4]
     for per_seed in result["per_seed"]:
         assert (per_seed["status"], per_seed["epochs"], per_seed["steps"]) == ("completed", 3, 30)
