@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import csv
+import json
 import random
 import shutil
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from faults import ways
 from faults.commands import CHECKPOINT, NAME, SEARCH, SWEEP
@@ -54,10 +56,10 @@ def trials(quick: bool) -> list[Trial]:
 def _of_cell(name: str, way: ways.Way, ground: Ground, rng: random.Random) -> Verdict:
     ground.begin_with(*SWEEP)
     verdict, cell = Verdict(), ground.cells[0]
-    before = _hash_of(cell)
-    while True:  # a digit of what decides nothing, such as a path, does no damage
+    before = _meaning_of(cell, name)
+    while True:  # a digit of a path, or one that no float has, does no damage
         way(cell / name, rng)
-        if name != runs.CONFIG_FILE or _hash_of(cell) != before:
+        if (now := _meaning_of(cell, name)) is None or now != before:
             break
     harmed = [each for each in ground.cells if way is ways.swapped or each == cell]
     unfinished = name == runs.RESULT_FILE and way is ways.removed
@@ -76,10 +78,14 @@ def _of_cell(name: str, way: ways.Way, ground: Ground, rng: random.Random) -> Ve
     return verdict
 
 
-def _hash_of(cell: Path) -> str | None:
+def _meaning_of(cell: Path, name: str) -> Any:
+    """What a file of a cell says, in whatever letters; None for what cannot be read."""
     try:
-        return config_hash(runs.read_config(cell))
-    except InputError:
+        if name == runs.CONFIG_FILE:
+            return config_hash(runs.read_config(cell))
+        content = (cell / name).read_bytes()
+        return json.loads(content) if name == runs.RESULT_FILE else content
+    except (InputError, OSError, ValueError):
         return None
 
 

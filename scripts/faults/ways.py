@@ -38,7 +38,7 @@ def one_digit(path: Path, rng: random.Random) -> None:
 def not_a_number(path: Path, rng: random.Random) -> None:
     """NaN in place of a number."""
     content = path.read_bytes()
-    numbers = list(re.finditer(rb"(?<=[ ,])\d+(\.\d+)?(e-?\d+)?(?=[,\n])", content))
+    numbers = list(re.finditer(rb"(?<=[ ,=])\d+(\.\d+)?(e-?\d+)?(?=[ ,\n])", content))
     match = rng.choice(numbers)
     path.write_bytes(content[: match.start()] + b"NaN" + content[match.end() :])
 
