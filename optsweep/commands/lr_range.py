@@ -60,23 +60,25 @@ def parser() -> argparse.ArgumentParser:
 
 
 def _rate(text: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        value = math.nan
+    value = _number(text)
     if not (0 < value < math.inf):
         raise argparse.ArgumentTypeError(f"{text}: expected a learning rate > 0")
     return value
 
 
 def _fraction(text: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        value = math.nan
+    value = _number(text)
     if not 0 <= value < 1:
         raise argparse.ArgumentTypeError(f"{text}: expected a number in [0, 1)")
     return value
+
+
+def _number(text: str) -> float:
+    """The number that a text is; NaN, which lies in no range, if it is none."""
+    try:
+        return float(text)
+    except ValueError:
+        return math.nan
 
 
 def _test(given: argparse.Namespace, overrides: Sequence[str]) -> None:

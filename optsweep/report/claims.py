@@ -42,14 +42,12 @@ class Judgement:
         finding: The comparison that decided.
         evidence: In words.
         verdict: One of `findings.VERDICTS`, together with the question's other claims.
-        cells: Names of the cells that were compared.
     """
 
     claim: Claim
     finding: Finding
     evidence: str
     verdict: str
-    cells: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -115,8 +113,7 @@ def _decide_ratios(claim: Claim, samples: Sequence[Sample]) -> Finding:
 
 def _judgement(each: _Comparison, verdict: str, collection: Collection) -> Judgement:
     evidence = each.problem or _evidence(each, verdict, collection)
-    cells = dict.fromkeys(cell for setting in each.settings for cell in setting.cells)
-    return Judgement(each.claim, each.finding, evidence, verdict, tuple(cells))
+    return Judgement(each.claim, each.finding, evidence, verdict)
 
 
 def claims_table(judgements: Sequence[Judgement]) -> pd.DataFrame:
