@@ -135,13 +135,15 @@ def alone(url: str) -> Iterator[None]:
     """Keep others that share the storage out for as long as this lasts, which should be short.
 
     Raises:
-        InputError: If another process does so for longer than any should.
+        InputError: If another process does so for longer than any should, or the folder cannot be.
     """
     parsed = make_url(url)
     if parsed.get_backend_name() == "sqlite" and parsed.database:
         folder = Path(parsed.database).parent
-        if folder.is_dir() and refusal(folder):  # nobody writes who is kept out by this lock
-            yield
+        if why := refusal(folder):
+            if not folder.is_dir():
+                raise InputError(why)
+            yield  # nobody writes who is kept out by this lock
             return
         folder.mkdir(parents=True, exist_ok=True)
         lock = filelock.FileLock(f"{parsed.database}.lock", blocking=False)
