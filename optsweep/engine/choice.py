@@ -5,9 +5,12 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from optsweep.config.checks import InputError
-from optsweep.engine import Work, compiled, reference
+from optsweep.engine import Work, compiled, graph, reference
 
-ENGINES = {"numba": compiled, "torch": reference}
+ENGINES = {"numba": compiled, "torch": reference, "torch_graph": graph}
+AUTOMATIC = ("numba", "torch")  # those that `auto` chooses among
+# What trains in place of an engine that was asked for and cannot: the same steps, called singly.
+_SUBSTITUTES = {"torch_graph": "torch"}
 
 
 class Choice(NamedTuple):
@@ -29,14 +32,17 @@ def choose_engine(work: Work, wanted: str) -> Choice:
         wanted: An engine's name, or `auto`.
 
     Raises:
-        InputError: If the engine that is wanted cannot do the work.
+        InputError: If the engine that is wanted cannot do the work, nor can one in its place.
     """
-    refusals = {name: engine.supports(work) for name, engine in ENGINES.items()}
     if wanted != "auto":
-        if refusals[wanted]:
-            raise InputError(f"trainer.engine={wanted}: {refusals[wanted]}; auto takes another")
+        refusal = ENGINES[wanted].supports(work)
+        if refusal and wanted in _SUBSTITUTES:
+            return Choice(_SUBSTITUTES[wanted], refusal)
+        if refusal:
+            raise InputError(f"trainer.engine={wanted}: {refusal}; auto takes another")
         return Choice(wanted)
+    refusals = {name: ENGINES[name].supports(work) for name in AUTOMATIC}
     able = [name for name, refusal in refusals.items() if not refusal]
     best = min(able, key=lambda name: ENGINES[name].seconds_per_epoch(work))
-    others = (refusals[name] or f"{name} would be slower" for name in ENGINES if name != best)
+    others = (refusals[name] or f"{name} would be slower" for name in AUTOMATIC if name != best)
     return Choice(best, next(others) if best == "torch" else "")

@@ -158,7 +158,7 @@ def _try(engine: Choice, work: Work, initializer: Initializer) -> tuple[str, Sha
     Returns:
         What the stack says of how its seeds are computed, and the network's shape.
     """
-    if engine.name != "torch":
+    if engine.name == "numba":
         work.optimizer.make([torch.zeros(1)])
         return "", mlp_shape(work)
     shape = mlp_shape(work) if isinstance(work.model, MLPConfig) else None
