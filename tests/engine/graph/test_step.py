@@ -89,7 +89,7 @@ def new_step(device: str, network: MLPConfig, optimizer, batch_size=BATCH) -> St
 def test_a_step_runs_through_without_memory(network, batch_size):
     step = new_step("meta", NETWORKS[network], OPTIMIZERS["lars"], batch_size)
     with Watch("meta") as watch:
-        for _ in range(step.num_full):
+        for _ in range(min(WARM_UP, step.num_full)):
             step()
         if step.has_rest:
             step.rest()
