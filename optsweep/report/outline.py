@@ -10,8 +10,8 @@ from optsweep.report.collection import Setting
 from optsweep.report.rules import Options
 from optsweep.report.settings import matches, varying
 
-# Rules whose comparisons of seconds are ratios; others compare what is saved, or a threshold.
-_RATIOS = ("greater", "less", "highest", "lowest", "rising", "falling")
+# Rules whose comparisons of seconds are of ratios; `times` is so by itself, others have thresholds.
+_RATIOS = ("greater", "less", "highest", "lowest", "rising", "falling", "gains_shrink")
 
 
 @dataclass(frozen=True)
