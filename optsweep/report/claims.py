@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 
 from optsweep.config.checks import InputError
-from optsweep.report import findings, grids, multiplicity, settings, timing
+from optsweep.report import findings, grids, loops, multiplicity, settings, timing
 from optsweep.report.collection import DIVERGED, Collection, Setting
 from optsweep.report.findings import MIN_VALUES, UNDECIDED, Finding, Sample
 from optsweep.report.measures import collapsed, describe, has_two_modes, sample_of
@@ -27,6 +27,7 @@ from optsweep.report.wording import count, interval, number, short
 _OF_MANY: dict[str, Callable[..., pd.Series]] = {
     "fixed_share": timing.fixed_share,
     "interaction": grids.interaction,
+    "loop_ratio": loops.loop_ratio,
 }
 # What a cell of a claim says beside its settings: where it is, and that the best is meant.
 _DIRECTIONS = ("in", "best")
