@@ -25,6 +25,7 @@ from optsweep.config.checks import InputError
 from optsweep.report.multiplicity import LOOKS
 from optsweep.study import looks
 from optsweep.study.aggregate import tell
+from optsweep.study.apart import train_apart
 from optsweep.study.constraints import keep_constraints
 from optsweep.study.experiments import (
     QUICK_NUM_SEEDS,
@@ -107,7 +108,7 @@ def _run(experiment: Experiment, clock: Clock) -> str:
     """
     missing = experiment.missing()
     started = time.perf_counter()
-    failure = _failure(lambda: app.main(experiment.arguments))
+    failure = _failure(lambda: _train(experiment, missing.values()))
     seconds = time.perf_counter() - started
     num_cells = 0
     for cell in missing.values():
@@ -117,6 +118,13 @@ def _run(experiment: Experiment, clock: Clock) -> str:
             num_cells += 1
     clock.learn_overhead(seconds, num_cells)
     return failure
+
+
+def _train(experiment: Experiment, missing: Iterable[Cell]) -> None:
+    if experiment.is_timed:
+        for cell in missing:
+            train_apart(cell.config, experiment.grid.cells_folder / cell.name)
+    app.main(experiment.arguments)  # which lists what it finds done
 
 
 def _failure(train: Callable[[], object]) -> str:
@@ -150,8 +158,9 @@ def _look_again(
     failures: dict[str, str] = {}
     while True:
         collection = collect_runs(root)
-        waiting = looks.undecided(judge(outline().claims, collection), collection, most)
-        wanted = looks.extensions(waiting, collection, experiments)
+        judgements = judge(outline().claims, collection)
+        waiting = looks.undecided(judgements, collection, experiments, most)
+        wanted = {one.cell.name: one for needed in waiting.values() for one in needed}
         cells = {name: one for name, one in wanted.items() if name not in failures}
         if not cells:
             return [f"{name} ({why})" for name, why in failures.items()]
