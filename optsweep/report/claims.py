@@ -68,6 +68,12 @@ class _Comparison:
     settings: Sequence[Setting] = ()
     problem: str = ""
     of_all_readings: Sequence[Setting] = ()
+    left_out: Sequence[str] = ()  # readings under which there is too little to compare
+
+    @property
+    def is_known(self) -> bool:
+        """Whether every setting has enough values, such as seeds that learned."""
+        return all(sample.values.count() >= MIN_VALUES for sample in self.samples)
 
 
 def judge(claims: Sequence[Claim], collection: Collection) -> list[Judgement]:
@@ -102,15 +108,23 @@ def decide(claim: Claim, samples: Sequence[Sample]) -> Finding:
 
 
 def _compare_readings(claim: Claim, collection: Collection) -> _Comparison:
-    """A claim under all of its readings; told are the settings of the reading that decides."""
+    """A claim under all of its readings; told are the settings of the reading that decides.
+
+    A reading under which a setting has too few values can neither confirm nor contradict, and is
+    left out as long as another has enough.
+    """
     found = {name: _compare(read, collection) for name, read in claim.read().items()}
     for each in found.values():
         if each.problem:
             return replace(each, claim=claim)
-    decided = findings.any_holds({name: each.finding for name, each in found.items()})
-    reading = next(name for name in found if decided.of.endswith(f"({name})"))
+    known = {name: each for name, each in found.items() if each.is_known} or found
+    decided = findings.any_holds({name: each.finding for name, each in known.items()})
+    reading = next(name for name in known if decided.of.endswith(f"({name})"))
+    left_out = [name for name in found if name not in known]
     compared = {one.cells: one for each in found.values() for one in each.settings}
-    return replace(found[reading], finding=decided, of_all_readings=[*compared.values()])
+    return replace(
+        found[reading], finding=decided, left_out=left_out, of_all_readings=[*compared.values()]
+    )
 
 
 def _judgement(each: _Comparison, verdict: str, collection: Collection) -> Judgement:
@@ -203,6 +217,8 @@ def _evidence(each: _Comparison, verdict: str, collection: Collection) -> str:
     place = "" if more or place == claim.question else f" in {place}"
     told = f"{measured[0].upper()}{measured[1:]}{place}: {'; '.join(means)}."
     sentences = [told, _decision(each, verdict)]
+    if each.left_out:
+        sentences.append(f"With too few seeds to compare: {'; '.join(each.left_out)}.")
     chosen = [
         one.label for one, cell in zip(each.settings, claim.cells, strict=False) if cell.get("best")
     ]

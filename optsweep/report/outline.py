@@ -78,6 +78,8 @@ class Claim:
         readings: Of what its author did, where that is not known: the values that `$name` in a cell
             stands for, by the names of the readings. It holds if it does under any of them.
         not_tested: Why it cannot be tested here, if it cannot.
+        quotes: What its author says, in the own words.
+        margin_reason: Why a difference inside the margin does not matter.
         options: Numbers of the rule.
     """
 
@@ -93,6 +95,8 @@ class Claim:
     test: str = ""
     readings: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     not_tested: str = ""
+    quotes: Sequence[str] = ()
+    margin_reason: str = ""
     options: Options = field(default_factory=Options)
 
     @property

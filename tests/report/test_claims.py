@@ -192,3 +192,17 @@ def test_a_claim_is_reversed_only_if_it_is_under_all_readings(two_cells):
     assert (judged.verdict, judged.finding.of) == (REVERSED, "default (second)")
     undecided = two_cells([0.7, 0.71, 0.72, 0.7, 0.71], [0.8, 0.91, 0.99, 0.86, 0.95])
     assert judged_one(readings_of(options=Options(value=0.9)), undecided).verdict == UNDECIDED
+
+
+def test_a_reading_under_which_nothing_learned_is_left_out_and_told(two_cells):
+    learned, failed = [0.7, 0.71, 0.72, 0.7, 0.71], [0.1] * 5
+    given = {"measure": {"name": "wobble"}, "kind": "at_most", "options": Options(value=1.0)}
+    collection = two_cells(learned, failed)
+    judged = judged_one(readings_of(**given), collection)
+    assert (judged.verdict, judged.finding.of) == (HOLDS, "gaussian (first)")
+    assert "With too few seeds to compare: second." in judged.evidence
+    alone = judged_one(readings_of(**given, readings={"only": {"init": "gaussian"}}), collection)
+    assert judged.finding.least_p == alone.finding.least_p
+    neither = judged_one(readings_of(**given), two_cells(failed, failed))
+    assert neither.verdict == UNDECIDED
+    assert "too few" not in neither.evidence

@@ -170,9 +170,10 @@ TRACES = {  # of epochs 0 to 6
         ({"name": "first_moving_epoch", "weight": "signal"}, 0),
         ({"name": "gradient_size", "weight": "signal"}, 5),
         ({"name": "pixel_nonzero", "weight": WEIGHTS[0]}, 0.01),
-        ({"name": "sign_changes", "of": "max", "weights": WEIGHTS}, 1.0),
-        ({"name": "sign_changes", "of": "min", "weights": WEIGHTS}, 0.0),
-        ({"name": "settling", "weights": WEIGHTS}, 0.0),
+        ({"name": "sign_changes", "weight": WEIGHTS[0]}, 1.0),
+        ({"name": "sign_changes", "weight": WEIGHTS[1]}, 0.0),
+        ({"name": "settling", "weight": WEIGHTS[0]}, 1.0),
+        ({"name": "settling", "weight": WEIGHTS[2]}, 0.0),
     ],
 )
 def test_measures_of_gradients(tmp_path, of, expected):
