@@ -15,7 +15,6 @@ from optsweep.cli.composition import config_dir
 from optsweep.cli.grids import Cell, Grid, plan_grid
 from optsweep.cli.overrides import options
 from optsweep.config.checks import InputError, nearest
-from optsweep.study.content import outline
 from optsweep.sweeps import is_listed
 
 QUICK_ROOT = Path(runs.RUNS_FOLDER) / runs.QUICK_FOLDER
@@ -56,6 +55,8 @@ class Experiment:
     @property
     def is_timed(self) -> bool:
         """Whether its cells are there for the time that a single network takes."""
+        from optsweep.study.content import outline  # noqa: PLC0415 - with pandas, which takes long
+
         asked = next((one for one in outline().questions if one.id == self.name), None)
         single = all(cell.config.num_seeds == 1 for cell in self.grid.cells)
         return asked is not None and asked.is_timed and single

@@ -22,8 +22,6 @@ from optsweep.cli.mistakes import OneLineParser, count, in_one_line
 from optsweep.cli.overrides import options
 from optsweep.cli.time_left import Clock, guess, in_words
 from optsweep.config.checks import InputError
-from optsweep.report.multiplicity import LOOKS
-from optsweep.study import looks
 from optsweep.study.aggregate import tell
 from optsweep.study.apart import train_apart
 from optsweep.study.constraints import keep_constraints
@@ -82,7 +80,7 @@ def _reproduce(given: argparse.Namespace) -> int:
         if failure := _run(each, clock):
             failures.append(f"{each.name} ({failure})")
     if not given.quick:
-        most = given.max_seeds or given.num_seeds or LOOKS[-1]
+        most = given.max_seeds or given.num_seeds
         failures += _look_again(experiments, root, most, clock, console)
     out = given.out or root / runs.REPORT_FOLDER
     if line := keep_constraints(out, _results(experiments)):
@@ -144,7 +142,11 @@ def _failure(train: Callable[[], object]) -> str:
 
 
 def _look_again(
-    experiments: Sequence[Experiment], root: Path, most: int, clock: Clock, console: Console
+    experiments: Sequence[Experiment],
+    root: Path,
+    most: int | None,
+    clock: Clock,
+    console: Console,
 ) -> list[str]:
     """Train further seeds of the cells of undecided claims, until these are decided or have all.
 
@@ -153,13 +155,15 @@ def _look_again(
     """
     from optsweep.report.claims import judge  # noqa: PLC0415
     from optsweep.report.collection import collect_runs  # noqa: PLC0415
+    from optsweep.report.multiplicity import LOOKS  # noqa: PLC0415
+    from optsweep.study import looks  # noqa: PLC0415
     from optsweep.study.content import outline  # noqa: PLC0415
 
     failures: dict[str, str] = {}
     while True:
         collection = collect_runs(root)
         judgements = judge(outline().claims, collection)
-        waiting = looks.undecided(judgements, collection, experiments, most)
+        waiting = looks.undecided(judgements, collection, experiments, most or LOOKS[-1])
         wanted = {one.cell.name: one for needed in waiting.values() for one in needed}
         cells = {name: one for name, one in wanted.items() if name not in failures}
         if not cells:
@@ -224,7 +228,7 @@ def parser() -> argparse.ArgumentParser:
         type=count,
         metavar="N",
         help="of the cells of claims that stay undecided, which get more at a time until then; "
-        f"{LOOKS[-1]} if not given, or as many as --num-seeds",
+        "50 if not given, or as many as --num-seeds",
     )
     made.add_argument(
         "--quick",
