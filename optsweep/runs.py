@@ -56,6 +56,7 @@ CELLS_FOLDER = "cells"
 REPORT_FOLDER = "report"
 QUICK_FILE = "quick.json"  # tells the report that the folder's runs are cut short
 MACHINE_FILE = "machine.json"
+LOOPS_FILE = "report_loop.csv"  # times of the lab report's own loop, which the study measures
 RESERVED_NAMES = (CELLS_FOLDER, REPORT_FOLDER, QUICK_FOLDER)  # which no sweep may have
 # Of a sweep, in a folder of its name beside the cells.
 SWEEP_FILE = "cells.csv"  # of the cells that were asked for last

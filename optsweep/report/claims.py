@@ -13,7 +13,7 @@ from typing import Any
 import pandas as pd
 
 from optsweep.config.checks import InputError
-from optsweep.report import findings, grids, multiplicity, settings, timing
+from optsweep.report import findings, grids, loops, multiplicity, settings, timing
 from optsweep.report.collection import DIVERGED, Collection, Setting
 from optsweep.report.findings import (
     HOLDS,
@@ -33,6 +33,7 @@ from optsweep.report.wording import count, interval, number, short
 _OF_MANY: dict[str, Callable[..., pd.Series]] = {
     "fixed_share": timing.fixed_share,
     "interaction": grids.interaction,
+    "loop_ratio": loops.loop_ratio,
 }
 # What a cell of a claim says beside its settings: where it is, and that the best is meant.
 _DIRECTIONS = ("in", "best")

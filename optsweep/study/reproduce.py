@@ -79,6 +79,9 @@ def _reproduce(given: argparse.Namespace) -> int:
         )
         if failure := _run(each, clock):
             failures.append(f"{each.name} ({failure})")
+    for each in experiments:
+        if each.name == "b1_timing" and each.is_done():
+            _measure_loops(root, each, console)
     if not given.quick:
         most = given.max_seeds or given.num_seeds
         failures += _look_again(experiments, root, most, clock, console)
@@ -188,6 +191,14 @@ def _report(root: Path, out: Path, console: Console) -> Report:
 
     console.print(f"\nreport: {out}")
     return write_report(root, out, outline(), num_processes=num_cores())
+
+
+def _measure_loops(root: Path, timed: Experiment, console: Console) -> None:
+    """Time the report's own loop on the images of the experiment that times ours."""
+    from optsweep.study.report_loop import measure_loops  # noqa: PLC0415
+
+    dataset = next(iter(timed.cells.values())).config.dataset
+    measure_loops(root, dataset, console.print)
 
 
 def _missing(experiments: Iterable[Experiment]) -> dict[str, Cell]:

@@ -170,6 +170,7 @@ TRACES = {  # of epochs 0 to 6
         ({"name": "first_moving_epoch", "weight": "signal"}, 0),
         ({"name": "gradient_size", "weight": "signal"}, 5),
         ({"name": "pixel_nonzero", "weight": WEIGHTS[0]}, 0.01),
+        ({"name": "initial_gradient", "parameter": "linear1.weight"}, 3),
         ({"name": "sign_changes", "weight": WEIGHTS[0]}, 1.0),
         ({"name": "sign_changes", "weight": WEIGHTS[1]}, 0.0),
         ({"name": "settling", "weight": WEIGHTS[0]}, 1.0),
