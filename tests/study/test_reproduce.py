@@ -17,7 +17,6 @@ from optsweep.cli.time_left import Clock, guess
 from optsweep.config.schema import Config, InputError, TrainerConfig
 from optsweep.data.tensors import load_dataset
 from optsweep.report.collection import collect_runs
-from optsweep.report.measures import measure
 from optsweep.study.experiments import QUICK_ROOT
 from optsweep.sweeps import latest_list
 
@@ -132,20 +131,6 @@ def test_undecided_claims_get_more_seeds(run, tmp_path):
     # Another sweep of the same name has none of them.
     run("--only", "r1_init", "--num-seeds", "1", settings=["trainer.epochs=1"])
     assert len(latest_list(folder / "r1_init")) == 3
-
-
-def test_times_are_those_of_processes(run, tmp_path):
-    settings = ["trainer.batch_size=256", "seed=0,1", "trainer.epochs=2"]
-    code, _, errors = run("--only", "b1_timing", "--max-seeds", "2", settings=settings)
-    assert (code, errors) == (0, "")
-    collection = collect_runs(tmp_path / runs.RUNS_FOLDER)
-    assert collection.cells["process"].nunique() == 2
-    assert collection.cells["other_cores"].between(0, os.cpu_count()).all()
-    (setting,) = collection.settings_of("b1_timing")
-    assert measure(collection, setting.cells, {"name": "seconds_per_epoch"}).index.tolist() == [
-        0,
-        1,
-    ]
 
 
 def test_a_failure_is_told_at_the_end_and_the_others_go_on(run, tmp_path):
