@@ -49,6 +49,7 @@ def undecided(
         for each in judgements
         if each.verdict == UNDECIDED
         and each.finding.effect.n
+        and each.settings
         and (look := _look(each, collection)) is not None
         and look <= most
     ]
