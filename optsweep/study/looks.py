@@ -60,7 +60,7 @@ def undecided(
     cells = {name: cell for each in experiments for name, cell in each.cells.items()}
     found: dict[str, list[Extension]] = {}
     for each in judgements:
-        has_values = each.finding.effect.n > 0 and each.claim.gains_by_seeds
+        has_values = each.finding.effect.n > 0 and each.settings and each.claim.gains_by_seeds
         if each.verdict != UNDECIDED or not has_values:
             continue
         look = next_look(min(len(collection.seeds_of(one.cells)) for one in each.settings))
