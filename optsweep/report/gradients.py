@@ -65,6 +65,13 @@ def gradient_size(collection: Collection, cells: Sequence[str], weight: str) -> 
     return np.sqrt((_traces(collection, cells, weight) ** 2).mean())
 
 
+def initial_gradient(collection: Collection, cells: Sequence[str], parameter: str) -> pd.Series:
+    """Norm of a parameter's gradient before the first step."""
+    rows = collection.recorded(cells, "gradient_norm")
+    rows = rows[(rows["epoch"] == 0) & (rows["parameter"] == parameter)]
+    return rows.set_index("seed")["value"]
+
+
 def sign_changes(collection: Collection, cells: Sequence[str], weight: str) -> pd.Series:
     """Share of the epochs at which a gradient's sign turns, where it is not zero."""
     signs = np.sign(_traces(collection, cells, weight))

@@ -102,7 +102,7 @@ class Claim:
     @property
     def is_timed(self) -> bool:
         """Whether it compares times of whole runs, and not of seeds."""
-        return str(self.measure["name"]).startswith(("seconds_per", "fixed_share"))
+        return str(self.measure["name"]).startswith(("seconds_per", "fixed_share", "loop"))
 
     @property
     def is_ratio(self) -> bool:
