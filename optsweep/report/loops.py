@@ -14,11 +14,11 @@ from typing import NamedTuple
 import pandas as pd
 
 from optsweep.config.checks import InputError
-from optsweep.report.collection import MOST_OTHER_LOAD, Collection, Setting
+from optsweep.report.collection import MOST_OTHER_CORES, Collection, Setting
 from optsweep.runs import LOOPS_FILE, to_csv, write_atomically
 
 WHOLE, NO_PLOTTING, BARE = LOOPS = ("whole", "no plotting", "bare")
-_COLUMNS = ("repeat", "loop", "batch_size", "seconds", "other_load")
+_COLUMNS = ("repeat", "loop", "batch_size", "seconds", "other_cores")
 
 
 class Timing(NamedTuple):
@@ -29,14 +29,14 @@ class Timing(NamedTuple):
         loop: One of `LOOPS`.
         batch_size: Images of a step.
         seconds: Wall time, evaluation included.
-        other_load: Cores that others kept busy meanwhile; None: unknown.
+        other_cores: Cores that others kept busy meanwhile; None: unknown.
     """
 
     repeat: int
     loop: str
     batch_size: int
     seconds: float
-    other_load: float | None = None
+    other_cores: float | None = None
 
 
 def keep_timings(folder: Path, timings: Iterable[Timing]) -> None:
@@ -63,7 +63,7 @@ def loop_ratio(collection: Collection, settings: Sequence[Setting], of: str, to:
     del settings
     try:
         timings = pd.read_csv(collection.folder / LOOPS_FILE)
-        beside_others = timings["other_load"].astype(float) > MOST_OTHER_LOAD
+        beside_others = timings["other_cores"].astype(float) > MOST_OTHER_CORES
         timings["seconds"] = timings["seconds"].astype(float).mask(beside_others)
         timings["form"] = timings["loop"] + ", batch size " + timings["batch_size"].astype(str)
         seconds = timings.pivot(index="repeat", columns="form", values="seconds")
