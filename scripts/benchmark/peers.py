@@ -82,8 +82,9 @@ class Peer:
 
     def prepare(self, task: Task) -> float:
         """Warm up with every shape of a step; by how much the first time takes longer, at least."""
-        few = min(task.num_examples, task.batch_size + task.num_examples % task.batch_size)
-        short = task._replace(num_examples=few)
+        size, most = task.batch_size, task.num_examples
+        whole = -(-100 // size) * size  # some steps where they are small
+        short = task._replace(num_examples=min(most, whole + most % size))
         first, second = (self.train(short, range(task.num_seeds)).seconds for _ in range(2))
         return max(0.0, first - second)
 

@@ -18,10 +18,11 @@ from benchmark.tasks import NETWORKS, Task, cell_name, setting_name
 from optsweep.report.drawing import FAINT, legend, log_scale, style, styles
 from optsweep.report.pictures import Picture, save
 from optsweep.report.tables import markdown
-from optsweep.report.wording import number
+from optsweep.report.wording import listing, number
 from optsweep.runs import write_atomically
 
 REPORT_FILE = "benchmark.md"
+_COUNTED = (OURS, "jax", "torch")
 _MEANS = {"medians": "median", "minima": "low", "with compilation": "with_compile"}
 
 
@@ -40,6 +41,7 @@ def write_report(folder: Path) -> Iterator[str]:
 def page(benchmark: Benchmark) -> str:
     """Everything, section by section; a section without numbers is left out."""
     times, forms = benchmark.times, benchmark.forms
+    jax = forms[forms["family"] == "jax"]
     others = [name for name in times["family"].unique() if name != OURS] or ["jax"]
     ratios = pd.concat(map(benchmark.ratios, others))
     means = {}
@@ -66,11 +68,12 @@ def page(benchmark: Benchmark) -> str:
         ratios=cell_table(
             ratios, lambda row: ratio_text(row.value) + (" ?" if row.undecided else ""), _of_family
         ),
+        num_forms=jax["peer"].nunique(),
         best=cell_table(
             times[times["family"] == "jax"], lambda row: PEERS[row.peer].form, setting_name
         ),
         rates=cell_table(
-            benchmark.arithmetic().dropna(subset="dense"),
+            benchmark.arithmetic().dropna(subset="dense").query("family in @_COUNTED"),
             lambda row: f"{row.executed:.0f} / {row.dense:.0f}",
             _of_family,
         ),
@@ -79,12 +82,8 @@ def page(benchmark: Benchmark) -> str:
             for row in benchmark.equal[~benchmark.equal["equal"].astype(bool)].itertuples()
         ],
         starts=_starts(benchmark.starts),
-        methods=[
-            (peer, sorted(set(rows["trained_by"].dropna())), parts)
-            for name, peer in PEERS.items()
-            if len(rows := forms[forms["peer"] == name])
-            for parts in [rows[rows["num_examples"] < benchmark.environment["num_train"]]]
-        ],
+        parts=forms[forms["num_examples"] < benchmark.environment["num_train"]],
+        engines=listing(sorted({*forms["trained_by"].dropna()}) or ["–"]),
     )
 
 

@@ -45,7 +45,8 @@ class Benchmark:
             path = folder / file
             return json.loads(path.read_text(encoding="utf-8")) if path.exists() else default
 
-        self.environment = known(ENVIRONMENT_FILE, {"num_train": math.nan})
+        text = (folder / ENVIRONMENT_FILE).read_text(encoding="utf-8")
+        self.environment = {"methods": {}} | json.loads(text)
         self.study, self.notes = known(STUDY_FILE, {}), known(NOTES_FILE, [])
         rows = read(folder / rounds.FILE, rounds.COLUMNS)
         self.equal = compare_losses(rows)

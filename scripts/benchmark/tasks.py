@@ -16,6 +16,7 @@ BATCH_SIZES = (1, 32, 256, 1000, 60_000)
 OPTIMIZERS = {"sgd": "SGD", "momentum": "momentum", "adam": "Adam"}
 NUM_SEEDS = (1, 10)
 BETAS, EPS, MOMENTUM = (0.9, 0.999), 1e-8, 0.9
+_SINGLES = 5  # several networks see a fifth of the examples one by one: 10^5 steps that are alike
 QUICK_EXAMPLES = 1000  # of --quick, or one step where a batch is larger
 
 Weights = list[tuple[np.ndarray, np.ndarray]]  # of a layer (out, in, ...) and (out,), float32
@@ -60,8 +61,8 @@ NETWORKS = {
     "standardised": Network(
         "128-56, standardised", _mlp(128, 56), 15_000, (1, 32, 256), overrides=("dataset=npz",)
     ),
-    "512-256": Network("512-256", _mlp(512, 256), 6000, overrides=_WIDE),
-    "1024-1024": Network("1024-1024", _mlp(1024, 1024), 3000, overrides=_WIDER),
+    "512-256": Network("512-256", _mlp(512, 256), 3000, overrides=_WIDE),
+    "1024-1024": Network("1024-1024", _mlp(1024, 1024), 1500, overrides=_WIDER),
     "lenet": Network("LeNet", _LENET, 3000, optimizers=("sgd",), overrides=("model=lenet",)),
 }
 
@@ -151,7 +152,8 @@ def cells(
     for name, count, optimizer, size in itertools.product(networks, seeds, optimizers, sizes):
         network = NETWORKS[name]
         if name == "mlp" or (size in network.batch_sizes and optimizer in network.optimizers):
-            yield Task(name, size, optimizer, count, network.num_examples)
+            part = _SINGLES if size == 1 and count > 1 else 1
+            yield Task(name, size, optimizer, count, network.num_examples // part)
 
 
 def initial_weights(network: str, seed: int) -> Weights:

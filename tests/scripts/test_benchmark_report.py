@@ -201,7 +201,8 @@ def test_page_has_every_table(summed_up):
     ):
         assert line in lines, line
     assert "0 of 7 comparisons differ" in text
-    assert "3,000 examples scaled to an epoch at b = 1" in text
+    assert "128-56 at b = 1 on 3,000 examples (torch);" in text
+    assert "from before methods were kept" in text
     assert "Other programs kept up to 0.8 cores busy" in text
     told = next(line for line in lines if line.startswith("**Not measured yet:**"))
     assert "PyTorch, torch.compile; " in told
