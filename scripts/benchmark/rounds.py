@@ -5,6 +5,7 @@ Every measurement is a row of a CSV file as soon as it is made, so that the same
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
@@ -14,7 +15,8 @@ import pandas as pd
 
 from benchmark.peers import OURS, PEERS, family
 from benchmark.tasks import CELL, NETWORKS, QUICK_EXAMPLES, Images, Task, cell_name
-from benchmark.workers import Worker, busy_seconds
+from benchmark.workers import Worker
+from optsweep.surroundings import seconds_of_others
 
 FILE = "measurements.csv"
 KEY = ["peer", *Task._fields, "repeat"]
@@ -117,15 +119,17 @@ class Rounds:
             compile_seconds, _ = worker.begin("prepare", each.task).result()
             self._prepared[each.peer] = each.task[:4], compile_seconds
         first = _FIRST_SEED * (each.repeat + 1)  # the same for every peer
+        seeds = range(first, first + each.task.num_seeds)
         time.sleep(_SETTLE_SECONDS)
-        busy, started = busy_seconds(), time.perf_counter()
-        outcome, own = worker.begin(
-            "train", each.task, range(first, first + each.task.num_seeds)
-        ).result()
-        others = (busy_seconds() - busy - own) / (time.perf_counter() - started)
+        before, started = seconds_of_others(os.getpid()), time.perf_counter()
+        outcome, own = worker.begin("train", each.task, seeds).result()
+        after, seconds = seconds_of_others(os.getpid()), time.perf_counter() - started
+        others = None  # cores that were busy with other programs
+        if before is not None and after is not None:
+            others = round(max(0.0, (after - before - own) / seconds), 2)
         row = dict(zip(KEY, each.key, strict=True)) | outcome._asdict()
         row["losses"] = " ".join(f"{loss:.6g}" for loss in outcome.losses)
-        row |= {"compile_seconds": compile_seconds, "other_cores": round(max(0.0, others), 2)}
+        row |= {"compile_seconds": compile_seconds, "other_cores": others}
         append(self.folder / FILE, COLUMNS, row)
 
     def _end(self, peer: str) -> None:

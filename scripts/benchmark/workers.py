@@ -63,13 +63,3 @@ def _answer(method: str, *arguments: Any) -> tuple[Any, float]:
     before = time.process_time() + getattr(_made, "workers_seconds", 0.0)
     answer = getattr(_made, method)(*arguments)
     return answer, time.process_time() + getattr(_made, "workers_seconds", 0.0) - before
-
-
-def busy_seconds() -> float:
-    """Seconds of all cores that programs have used; NaN where Linux does not tell."""
-    try:
-        words = Path("/proc/stat").read_text(encoding="ascii").partition("\n")[0].split()[1:]
-    except OSError:
-        return float("nan")
-    user, nice, system, _idle, _waiting, *interrupts = map(int, words[:8])
-    return (user + nice + system + sum(interrupts)) / os.sysconf("SC_CLK_TCK")
