@@ -24,6 +24,7 @@ from optsweep.config.checks import (
 from optsweep.config.roles import NOT_HIDDEN, ROLES, VECTORS, flagged
 from optsweep.config.schema import with_first_beta
 from optsweep.config.targets import locate
+from optsweep.optim.curvature import takes_curvature, tells_its_noise
 from optsweep.optim.roles import roles_of
 from optsweep.optim.stacks import (
     RATE_SCALE,
@@ -48,6 +49,7 @@ class ResolvedOptimizer:
         groups: Settings of parameters by their role, beside what that flag says.
         rest: The optimizer of the parameters that this one leaves alone; None: it has all.
         rest_roles: Their roles.
+        switches: Arguments that say how the class computes, and not what.
     """
 
     target: type[Optimizer]
@@ -57,6 +59,7 @@ class ResolvedOptimizer:
     groups: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     rest: ResolvedOptimizer | None = None
     rest_roles: tuple[str, ...] = NOT_HIDDEN
+    switches: Mapping[str, Any] = field(default_factory=dict)
 
     def build(self, parameters: Sequence[tuple[str, Tensor]]) -> StackOptimizer:
         """Make the optimizer of a stack, or one for each seed if it does not treat seeds apart.
@@ -109,7 +112,7 @@ class ResolvedOptimizer:
     def make(self, parameters: Sequence[Any]) -> Optimizer:
         """Call the class with parameters or groups of them."""
         with Blaming(f"optimizer {self.target.__name__}"):
-            return self.target(parameters, **self.arguments)
+            return self.target(parameters, **{**self.arguments, **self.switches})
 
     def _of_stack(self, members: Sequence[_Member], rate_scale: float = 1.0) -> StackOptimizer:
         """The optimizer of these stacks, at a rate that is a multiple of the schedule's."""
@@ -119,7 +122,8 @@ class ResolvedOptimizer:
         def grouped(tensors: Sequence[Tensor]) -> Optimizer:
             return self._grouped(tensors, roles, rate_scale)
 
-        if is_stackable(self.make, {stack.ndim - 1 for stack in stacks}):
+        plain = replace(self, switches={})  # some of these no CPU takes
+        if is_stackable(plain.make, {stack.ndim - 1 for stack in stacks}):
             return grouped(stacks)
         try:
             return SeedwiseOptimizer(stacks, grouped)
@@ -217,10 +221,10 @@ def _resolve_class(
     closure = inspect.signature(target.step).parameters.get("closure")
     if closure is not None and closure.default is closure.empty:
         raise InputError(f"optimizer {target.__name__} needs a closure; choose one without")
-    if "hessian" in inspect.signature(target.step).parameters:
+    if takes_curvature(target) and not tells_its_noise(target):
         raise InputError(
-            f"optimizer {target.__name__} needs second derivatives, which no engine computes; "
-            "choose one without"
+            f"optimizer {target.__name__} needs second derivatives, and has no settings of "
+            "SophiaH that tell how they are estimated; choose one without"
         )
     default = parameters["lr"].default if "lr" in parameters else None
     lr = arguments.get("lr", default)
