@@ -11,7 +11,14 @@ import pytest
 from optsweep import runs
 from optsweep.report.searches import Final, Search, Variant
 from optsweep.report.statistics import Location
-from optsweep.report.tuned import comparisons, profile, scores_table, sentences, times_to_target
+from optsweep.report.tuned import (
+    comparisons,
+    draw,
+    profile,
+    scores_table,
+    sentences,
+    times_to_target,
+)
 
 # Optimizer -> per task the test accuracies of its best setting on fresh seeds.
 TESTS = {
@@ -115,3 +122,12 @@ def test_the_table_and_the_words_have_them(tuned):
     assert list(table["deep"]) == ["0.8000", "0.7300"]
     assert table["chance of adam to be better"][0] == "–"
     assert sentences(tuned)[0].startswith("2 tasks, 2 optimizers with 2 trials each, and 4 fresh")
+
+
+def test_every_figure_is_drawn(tuned):
+    budgets, profiles = draw(tuned)
+    assert [axes.get_title(loc="left") or axes.get_title() for axes in budgets.figure.axes][:2] == [
+        "default",
+        "deep",
+    ]
+    assert "2 tasks" in profiles.caption
