@@ -25,6 +25,7 @@ DECIDING_ROOMS = ("config", "data", "models", "optim", "engine", "training")
 # Engine -> the libraries that compute there.
 _LIBRARIES = {
     "torch": ("torch", "numpy"),
+    "torch_graph": ("torch", "numpy"),
     "numba": ("torch", "numpy", "numba", "scipy"),  # SciPy has the BLAS that is called
 }
 _PACKAGE = Path(__file__).resolve().parent

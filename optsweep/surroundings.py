@@ -11,6 +11,7 @@ import contextlib
 import math
 import os
 import re
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -28,6 +29,44 @@ def num_cores() -> int:
     with contextlib.suppress(ValueError):
         counts.append(int(os.environ.get(CORES_VARIABLE, "")))
     return max(1, min(counts))
+
+
+def process_name() -> str:
+    """A name that no other process on any machine has had, but by chance."""
+    return f"{os.getpid()}-{_STARTED}"
+
+
+_STARTED = time.time_ns()
+
+
+class OtherCores:
+    """How many cores other processes keep busy, from when this is made until it is asked."""
+
+    def __init__(self) -> None:
+        """Begin now."""
+        self._began, self._before = time.perf_counter(), seconds_of_others(os.getpid())
+
+    def mean(self) -> float | None:
+        """On average, 0 where there was nothing else; None: unknown on this system.
+
+        What the machine's own housekeeping needs counts, and is a few hundredths.
+        """
+        seconds, after = time.perf_counter() - self._began, seconds_of_others(os.getpid())
+        if self._before is None or after is None or not seconds:
+            return None
+        return round(max(0.0, (after - self._before) / seconds), 2)
+
+
+def seconds_of_others(pid: int) -> float | None:
+    """Seconds of all cores that processes but `pid` have used; None where Linux does not tell."""
+    try:
+        machine = Path("/proc/stat").read_text(encoding="ascii").partition("\n")[0].split()[1:]
+        own = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()
+    except OSError:
+        return None
+    user, nice, system, _idle, _waiting, *interrupts = map(int, machine[:8])
+    ticks = user + nice + system + sum(interrupts) - int(own[11]) - int(own[12])
+    return ticks / os.sysconf("SC_CLK_TCK")
 
 
 def available_memory() -> int | None:

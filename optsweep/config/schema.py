@@ -23,6 +23,8 @@ from optsweep.config.targets import present
 _WIDTHS = (128, 56, 32)
 MAX_DEPTH = 10
 
+ENGINES = ("torch", "numba", "torch_graph")
+
 MLP = "optsweep.models.mlp.MLP"
 _MLP_SETTINGS = ("depth", "hidden_sizes", "layernorm_position", "layernorm_placement")
 _DEFAULT_INIT = "optsweep.models.initializers.default"
@@ -258,7 +260,7 @@ def _trainer(values: Mapping[str, Any], num_examples: int) -> TrainerConfig:
         epochs=integer("trainer.epochs", config.epochs, 1, 10**6),
         batch_size=integer("batch_size", batch_size, 1, num_examples, "training examples"),
         device=name("trainer.device", config.device),
-        engine=choice("trainer.engine", config.engine, ["auto", "torch", "numba"]),
+        engine=choice("trainer.engine", config.engine, ["auto", *ENGINES]),
         precision=choice("trainer.precision", config.precision, ["float32", "float64"]),
         num_threads=None if threads is None else integer("trainer.num_threads", threads, 1, 1024),
         checkpoint=_checkpoint(config.checkpoint),

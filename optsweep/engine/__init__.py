@@ -1,8 +1,9 @@
 """Engines: what trains a stack for one epoch, and what each supports and costs.
 
 `reference` is plain PyTorch on any device, and what every other engine is tested against;
-`compiled` has loops of its own for multilayer perceptrons on a CPU. Each is a module or package
-with four functions, so that `choice` can compare them:
+`compiled` has loops of its own for multilayer perceptrons on a CPU; `graph` is PyTorch whose steps
+a GPU replays without its host, to be asked for. Each is a module or package with four functions, so
+that `choice` can compare them:
 
 - `supports(work)`: why it cannot do the work; empty if it can;
 - `seconds_per_epoch(work)`: what an epoch costs there, roughly;

@@ -1,4 +1,4 @@
-"""What an epoch of a multilayer perceptron costs on a CPU: by compiled loops, and by PyTorch.
+"""What an epoch of a multilayer perceptron costs: by compiled loops, by PyTorch, and on a GPU.
 
 The formulas serve to compare engines, not to tell the time. They count nanoseconds of one core:
 some for every step, some for every weight that a step reads and writes, some for every example
@@ -16,6 +16,12 @@ are close: 512-256 and a single layer of 1024 units in large batches. Not measur
 matter to both alike: several threads, which are taken to divide the time as far as an engine can
 use them; float64; processors without AVX-512. Inputs none of which is zero take the compiled loops
 up to twice as long in the first layer; the formula does not know of them.
+
+A GPU works while its host calls the next operations, so that a step takes the longer of two times:
+that of the calls, as many as were counted in the reference's steps, and that of the arithmetic
+and of the memory that weights, gradients and moments move. How fast a GPU and its host are is
+measured where there is one (see `speeds`), and how fast the CPU is beside the one above. Layer
+normalization's arithmetic and an evaluation are left out. No formula was compared with a GPU yet.
 """
 
 from __future__ import annotations
@@ -29,6 +35,7 @@ from optsweep.engine.compiled.rules import rule_of
 
 if TYPE_CHECKING:
     from optsweep.engine import Work
+    from optsweep.engine.speeds import Speeds
 
 _MOST_MEMBERS = 4  # threads that the compiled engine gives to one seed at most
 _MOMENTS = 2  # of an optimizer that has no rule: Adam's
@@ -58,8 +65,7 @@ def compiled_mlp_seconds(work: Work) -> float:
 
 def torch_mlp_seconds(work: Work) -> float:
     """Seconds per epoch of the reference engine on a CPU, for any optimizer."""
-    rule = rule_of(work.optimizer.target, work.optimizer.arguments)
-    num_moments = _MOMENTS if rule is None else sum(rule.moments)
+    num_moments = _num_moments(work)
     _, first, behind = _weights(work)
     calls = 310_000 + 60_000 * num_moments
     per_step = (3.1 + 1.3 * num_moments) * (first + behind) * work.num_seeds
@@ -67,6 +73,33 @@ def torch_mlp_seconds(work: Work) -> float:
     steps = math.ceil(work.num_examples / work.batch_size)
     in_parallel = per_step * steps + per_example * work.num_examples
     return 1e-9 * (calls * steps + in_parallel / work.num_threads)
+
+
+def cuda_mlp_seconds(work: Work, speeds: Speeds) -> float:
+    """Seconds per epoch of the reference engine on a GPU of these speeds, for any optimizer."""
+    _, first, behind = _weights(work)
+    steps = math.ceil(work.num_examples / work.batch_size)
+    of_calls = calls_of_step(work) * speeds.seconds_per_call * steps
+    # Products: forward, the weights' gradients and, but for the first layer, the hidden units'.
+    products = (4 * first + 6 * behind) * work.num_examples
+    # Read and written: weights by three products, gradients and weights by the update, moments.
+    moved = (5 + 2 * _num_moments(work)) * (first + behind) * work.dtype.itemsize * steps
+    seconds_of_seed = products / speeds.flops + moved / speeds.bytes_per_second
+    return max(of_calls, work.num_seeds * seconds_of_seed)
+
+
+def calls_of_step(work: Work) -> int:
+    """Operations that the reference engine calls in a step, whatever the number of seeds."""
+    assert isinstance(work.model, MLPConfig)
+    layers = len(work.model.hidden_sizes) + 1
+    num_moments = _num_moments(work)
+    of_update = (0, 2, 7 + 4 * layers)[min(num_moments, 2)]
+    return 21 + 8 * layers + 9 * len(work.model.layernorm_position) + of_update
+
+
+def _num_moments(work: Work) -> int:
+    rule = rule_of(work.optimizer.target, work.optimizer.arguments)
+    return _MOMENTS if rule is None else sum(rule.moments)
 
 
 def _weights(work: Work) -> tuple[int, int, int]:

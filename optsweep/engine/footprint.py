@@ -67,6 +67,8 @@ def bytes_of(config: Config, work: Work, engine: str, shape: Shape, num_rates: i
     num_kept = work.num_examples + dataset.val_size + dataset.num_test
     data = num_read * num_inputs + num_kept * (num_inputs * number + 8)
     orders = 8 * seeds * work.num_examples * (batch < work.num_examples)
+    if engine == "torch_graph":
+        orders *= 3  # beside them its table, of examples and labels
     rule = rule_of(work.optimizer.target, work.optimizer.arguments)
     moments = _MOMENTS if rule is None else sum(rule.moments)
     history = config.trainer.epochs * _EPOCH_BYTES * (1 + seeds) + 8 * num_rates
@@ -84,7 +86,7 @@ def bytes_of(config: Config, work: Work, engine: str, shape: Shape, num_rates: i
 def what_fits(work: Work, needed: Callable[[Work], int], limit: int, engine: str) -> list[str]:
     """Settings with which the work would fit, each alone; none if no such setting does."""
     ways = [("num_seeds", work.num_seeds, lambda n: replace(work, num_seeds=n))]
-    if engine == "torch":
+    if engine != "numba":
         by_batch = (work.batch_size, lambda n: replace(work, batch_size=n))
         ways.append(("trainer.batch_size", *by_batch))
     found = []

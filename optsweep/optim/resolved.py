@@ -49,6 +49,7 @@ class ResolvedOptimizer:
         groups: Settings of parameters by their role, beside what that flag says.
         rest: The optimizer of the parameters that this one leaves alone; None: it has all.
         rest_roles: Their roles.
+        switches: Arguments that say how the class computes, and not what.
     """
 
     target: type[Optimizer]
@@ -58,6 +59,7 @@ class ResolvedOptimizer:
     groups: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     rest: ResolvedOptimizer | None = None
     rest_roles: tuple[str, ...] = NOT_HIDDEN
+    switches: Mapping[str, Any] = field(default_factory=dict)
 
     def build(self, parameters: Sequence[tuple[str, Tensor]]) -> StackOptimizer:
         """Make the optimizer of a stack, or one for each seed if it does not treat seeds apart.
@@ -110,7 +112,7 @@ class ResolvedOptimizer:
     def make(self, parameters: Sequence[Any]) -> Optimizer:
         """Call the class with parameters or groups of them."""
         with Blaming(f"optimizer {self.target.__name__}"):
-            return self.target(parameters, **self.arguments)
+            return self.target(parameters, **{**self.arguments, **self.switches})
 
     def _of_stack(self, members: Sequence[_Member], rate_scale: float = 1.0) -> StackOptimizer:
         """The optimizer of these stacks, at a rate that is a multiple of the schedule's."""
@@ -120,7 +122,8 @@ class ResolvedOptimizer:
         def grouped(tensors: Sequence[Tensor]) -> Optimizer:
             return self._grouped(tensors, roles, rate_scale)
 
-        if is_stackable(self.make, {stack.ndim - 1 for stack in stacks}):
+        plain = replace(self, switches={})  # some of these no CPU takes
+        if is_stackable(plain.make, {stack.ndim - 1 for stack in stacks}):
             return grouped(stacks)
         try:
             return SeedwiseOptimizer(stacks, grouped)

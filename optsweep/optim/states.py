@@ -128,10 +128,12 @@ def _gathered(part: Optimizer) -> list[set[str]]:
 
     Of a group's parameters one of each number of axes is looked at.
     """
-    known = _settings_of(part)
+    # However it computes, it gathers the same; and not every way is open to a CPU.
+    known = _settings_of(part) - {"capturable", "fused", "foreach"}
     kinds = []
     for group in part.param_groups:
         settings = {key: value for key, value in group.items() if key in known}
+        settings["lr"] = float(settings["lr"])
         axes = {tensor.ndim: torch.zeros([1] * tensor.ndim) for tensor in group["params"]}
         small = {ndim: tensor.requires_grad_() for ndim, tensor in axes.items()}
         for tensor in small.values():

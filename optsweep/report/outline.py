@@ -10,8 +10,8 @@ from optsweep.report.collection import Setting
 from optsweep.report.rules import Options
 from optsweep.report.settings import matches, varying
 
-# Rules whose comparisons of seconds are ratios; others compare what is saved, or a threshold.
-_RATIOS = ("greater", "less", "highest", "lowest", "rising", "falling")
+# Rules whose comparisons of seconds are of ratios; `times` is so by itself, others have thresholds.
+_RATIOS = ("greater", "less", "highest", "lowest", "rising", "falling", "gains_shrink")
 
 
 @dataclass(frozen=True)
@@ -27,6 +27,7 @@ class Question:
         part: Heading above the first question of a part.
         figures: Beside the curves: names of `figures.FIGURES`; `curves` puts these in their place.
         weight: A recorded weight whose gradient the answer compares with one that has a signal.
+        network: What the network is called that was diagnosed with most seeds.
     """
 
     id: str
@@ -37,6 +38,7 @@ class Question:
     part: str = ""
     figures: Sequence[str] = ()
     weight: str = ""
+    network: str = ""
 
     @property
     def is_timed(self) -> bool:
@@ -78,6 +80,8 @@ class Claim:
         readings: Of what its author did, where that is not known: the values that `$name` in a cell
             stands for, by the names of the readings. It holds if it does under any of them.
         not_tested: Why it cannot be tested here, if it cannot.
+        quotes: What its author says, in the own words.
+        margin_reason: Why a difference inside the margin does not matter.
         options: Numbers of the rule.
     """
 
@@ -93,12 +97,19 @@ class Claim:
     test: str = ""
     readings: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     not_tested: str = ""
+    quotes: Sequence[str] = ()
+    margin_reason: str = ""
     options: Options = field(default_factory=Options)
 
     @property
     def is_timed(self) -> bool:
         """Whether it compares times of whole runs, and not of seeds."""
-        return str(self.measure["name"]).startswith(("seconds_per", "fixed_share"))
+        return str(self.measure["name"]).startswith(("seconds_per", "fixed_share", "loop"))
+
+    @property
+    def gains_by_seeds(self) -> bool:
+        """Whether further seeds of its settings give it further values."""
+        return not str(self.measure["name"]).startswith("loop")
 
     @property
     def is_ratio(self) -> bool:

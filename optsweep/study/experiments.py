@@ -52,6 +52,15 @@ class Experiment:
             if self.result(cell, self.grid.rerun) is None
         }
 
+    @property
+    def is_timed(self) -> bool:
+        """Whether its cells are there for the time that a single network takes."""
+        from optsweep.study.content import outline  # noqa: PLC0415 - with pandas, which takes long
+
+        asked = next((one for one in outline().questions if one.id == self.name), None)
+        single = all(cell.config.num_seeds == 1 for cell in self.grid.cells)
+        return asked is not None and asked.is_timed and single
+
     def is_done(self) -> bool:
         """Tell whether running it would change nothing."""
         rows = [{"cell": cell.name, "overrides": cell.overrides} for cell in self.grid.cells]
@@ -80,9 +89,9 @@ def plan_experiment(
     if file.get("num_seeds", 1) > 1 and (num_seeds or quick):
         arguments.append(f"num_seeds={num_seeds or QUICK_NUM_SEEDS}")
     if quick:
-        epochs = file.get("trainer", {}).get("epochs", 10) // QUICK_EPOCHS_DIVISOR
+        epochs = max(1, file.get("trainer", {}).get("epochs", 10) // QUICK_EPOCHS_DIVISOR)
         arguments += [f"trainer.epochs={epochs}", f"dataset.train_size={QUICK_TRAIN_SIZE}"]
-        if "dataset" in file:
+        if "val_size" in file.get("dataset", {}):
             arguments.append(f"dataset.val_size={QUICK_VAL_SIZE}")
         arguments.append(f"hydra.sweep.dir={QUICK_ROOT}")
     arguments += settings

@@ -19,6 +19,7 @@ from optsweep.engine import Scores
 from optsweep.engine.choice import ENGINES
 from optsweep.models import build_stack
 from optsweep.runs import mean_accuracy
+from optsweep.surroundings import OtherCores, process_name
 from optsweep.training.checkpoints import Checkpoints
 from optsweep.training.loop import Epoch, Training, train
 from optsweep.training.plan import Plan
@@ -81,6 +82,7 @@ def train_cell(
             on_epoch(epoch)
             checkpoints.after(epoch)
 
+        others = OtherCores()
         training = train(
             engine,
             dataset,
@@ -94,6 +96,7 @@ def train_cell(
         )
         checkpoints.end()
         result = _result(plan, training, engine.name, checkpoints.made_by)
+        result |= {"other_cores": others.mean(), "process": process_name()}
     return Record(_history(config, training), result, recorder.rows)
 
 

@@ -140,7 +140,7 @@ class Checkpoints:
     def _keeps_state(self) -> bool:
         """Whether the optimizer can go on from a file; asked only if there is going to be one."""
         build = self._plan.work.optimizer.build
-        return self._engine.name != "torch" or is_restorable(build)
+        return self._engine.name == "numba" or is_restorable(build)
 
     def begin(self) -> Start:
         """Put the stack where the cell was killed or is to begin.

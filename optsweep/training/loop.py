@@ -14,6 +14,7 @@ from optsweep.config.schema import StoppingConfig
 from optsweep.data.tensors import Dataset, epoch_orders
 from optsweep.engine import NOTHING, Engine, Scores
 from optsweep.runs import mean_accuracy
+from optsweep.training.orders import Orders
 from optsweep.training.stopping import NEVER, Stop, find_stop
 
 
@@ -114,17 +115,17 @@ def train(
         seconds, alive = epochs[-1].seconds, epochs[-1].alive
     else:
         record(0, None, engine.evaluate(dataset.train))
-    while (epoch := epochs[-1].epoch + 1) <= len(learning_rates):
-        stopped = find_stop(stopping, _accuracies(epochs))
-        if stopped or (epoch > 1 and not alive.any()):
-            break
-        rates = learning_rates[epoch - 1]
-        started = time.perf_counter()
-        orders = _orders(seeds, start.age + epoch, batch_size, dataset)
-        others = {key: values[epoch - 1] for key, values in cycled.items()}
-        scores = engine.train_epoch(orders, rates, others)
-        seconds += time.perf_counter() - started
-        record(epoch, float(rates[-1]), scores)
+    with _orders(seeds, start.age, len(learning_rates), batch_size, dataset) as orders:
+        while (epoch := epochs[-1].epoch + 1) <= len(learning_rates):
+            stopped = find_stop(stopping, _accuracies(epochs))
+            if stopped or (epoch > 1 and not alive.any()):
+                break
+            rates = learning_rates[epoch - 1]
+            started = time.perf_counter()
+            others = {key: values[epoch - 1] for key, values in cycled.items()}
+            scores = engine.train_epoch(orders.of(epoch), rates, others)
+            seconds += time.perf_counter() - started
+            record(epoch, float(rates[-1]), scores)
     final_train = engine.evaluate(dataset.train)
     finite = epochs[-1].alive & np.isfinite(final_train.loss)
     epochs[-1] = dataclasses.replace(epochs[-1], alive=finite)
@@ -141,10 +142,14 @@ def _accuracies(epochs: Sequence[Epoch]) -> list[float]:
 
 
 def _orders(
-    seeds: Sequence[int], epoch: int, batch_size: int, dataset: Dataset
-) -> torch.Tensor | None:
-    """Orders of the examples, or None where every step sees all of them."""
-    num_examples = len(dataset.train)
-    if batch_size >= num_examples:
-        return None
-    return epoch_orders(seeds, epoch, num_examples, dataset.train.images.device)
+    seeds: Sequence[int], age: int, num_epochs: int, batch_size: int, dataset: Dataset
+) -> Orders:
+    """Orders of the examples on the device, or None where every step sees all of them."""
+    num_examples, device = len(dataset.train), dataset.train.images.device
+
+    def draw(epoch: int) -> torch.Tensor | None:
+        if batch_size >= num_examples:
+            return None
+        return epoch_orders(seeds, age + epoch, num_examples, torch.device("cpu"))
+
+    return Orders(draw, num_epochs, device, ahead=device.type == "cuda")

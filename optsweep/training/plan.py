@@ -17,8 +17,9 @@ from optsweep.config.schema import Config, MLPConfig
 from optsweep.config.targets import locate
 from optsweep.data.tensors import Split
 from optsweep.engine import Work
-from optsweep.engine.choice import ENGINES, Choice, choose_engine
+from optsweep.engine.choice import ENGINES, Choice, choose_device, choose_engine
 from optsweep.engine.footprint import Shape, bytes_of, mlp_shape, what_fits
+from optsweep.engine.speeds import speeds_of
 from optsweep.models import build_stack
 from optsweep.models.seeding import Initializer
 from optsweep.optim.rates import timetable
@@ -85,7 +86,11 @@ def plan_cell(config: Config) -> Plan:
     with Blaming("init"):
         initializer(torch.empty(2, 2), torch.empty(2), torch.Generator())
     work = replace(_work(config, optimizer, device), cycled=tuple(cycled))
-    engine = choose_engine(work, config.trainer.engine)
+    if config.trainer.device == "auto" and device.type == "cuda":
+        speeds = speeds_of(device, work.dtype)
+        work, engine = choose_device(work, config.trainer.engine, speeds)
+    else:
+        engine = choose_engine(work, config.trainer.engine)
     note, shape = _try(engine, work, initializer)
     if config.start_from is not None:
         check_origin(config, work, initializer)
@@ -96,7 +101,8 @@ def plan_cell(config: Config) -> Plan:
 def find_device(name: str) -> torch.device:
     """The device of that name, or for auto the best there is: cuda, then cpu.
 
-    On mps nobody has tried it yet, so that it has to be asked for.
+    A cell that is cheaper on the CPU is trained there all the same, see `choose_device`. On mps
+    nobody has tried it yet, so that it has to be asked for.
 
     Raises:
         InputError: If there is no such device.
@@ -158,7 +164,7 @@ def _try(engine: Choice, work: Work, initializer: Initializer) -> tuple[str, Sha
     Returns:
         What the stack says of how its seeds are computed, and the network's shape.
     """
-    if engine.name != "torch":
+    if engine.name == "numba":
         work.optimizer.make([torch.zeros(1)])
         return "", mlp_shape(work)
     shape = mlp_shape(work) if isinstance(work.model, MLPConfig) else None

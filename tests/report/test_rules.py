@@ -84,7 +84,8 @@ CASES = [
     ("at_most", {"value": 0.5}, [0.6], REVERSED),
     ("at_most", {"value": 0.5}, [(0.5, 1)], UNDECIDED),
     ("near", {"value": 0.6, "rounding": 0.05}, [0.63], HOLDS),
-    ("near", {"value": 0.6, "rounding": 0.05}, [0.7], REVERSED),
+    ("near", {"value": 0.6, "rounding": 0.05}, [(0.7, 0.01)], REVERSED),
+    ("near", {"value": 0.6, "rounding": 0.05}, [0.7], HOLDS),  # ten alike: 1 in 11 may be odd
     ("near", {"value": 0.6}, [(0.7, 0.01)], REVERSED),
     ("near", {"value": 0.6, "rounding": 0.05}, [INF], REVERSED),
     ("near", {"value": 0.6, "rounding": 0.05}, [(0.7, 0.1)], HOLDS),
@@ -105,6 +106,9 @@ CASES = [
     ("fails", {"value": 0.2}, [0.1], HOLDS),
     ("fails", {"value": 0.2}, [0.8], REVERSED),
     ("fails", {"value": 0.2}, [(0.2, 0.1)], UNDECIDED),
+    ("mostly", {"value": 0.5}, [0.6], HOLDS),
+    ("mostly", {"value": 0.5}, [0.4], REVERSED),
+    ("mostly", {"value": 0.5}, [(0.5, 0.1)], UNDECIDED),
     ("identical", {}, [1, 1], HOLDS),
     ("identical", {}, [1, 1 + 1e-9], REVERSED),
 ]
@@ -118,7 +122,8 @@ def test_rules(kind, options, samples, verdict):
 
 # Rules about a threshold, or that two are alike, know nothing that is too small to matter.
 WITHOUT_NEGLIGIBLE = {
-    *("similar", "at_least", "at_most", "near", "times", "only_at_least", "fails", "identical"),
+    *("similar", "at_least", "at_most", "near", "times", "only_at_least", "fails"),
+    *("mostly", "identical"),
 }
 
 
@@ -137,6 +142,7 @@ def test_four_seeds_decide_nothing(kind):
         "gains_more": 4,
         "near": 1,
         "fails": 1,
+        "mostly": 1,
         "greater": 2,
         "less": 2,
         "times": 2,
@@ -186,14 +192,26 @@ def test_a_figure_is_not_decided_by_runs_of_which_some_diverged():
     assert ruled("near", pd.Series([INF, *[0.6] * 9]), value=0.6) == UNDECIDED
 
 
+def test_a_figure_is_held_against_the_seeds_that_are_like_it():
+    values = pd.Series([0.1, 0.11, 0.12, 0.1, 0.09, 0.8, 0.81, 0.82, 0.8, 0.79])
+    one = Sample("a", values, (values < 0.5).astype(int))
+    for value, verdict in ((0.805, HOLDS), (0.105, HOLDS), (0.7, REVERSED), (0.2, REVERSED)):
+        found = RULES["near"]([one], Options(value=value))
+        assert found.verdict(0.015) == verdict
+        assert found.effect.n == 5
+    few = Sample("a", values[:9], one.modes[:9])  # four that learned
+    assert RULES["near"]([few], Options(value=0.7)).verdict(0.015) == UNDECIDED
+
+
 def test_two_modes_are_compared_by_the_median():
     collapsed = pd.Series([0.1, 0.1, 0.1, *[0.85] * 7])
-    samples = [Sample("a", collapsed, two_modes=True), Sample("b", sample(0.8))]
+    modes = (collapsed < 0.5).astype(int)
+    samples = [Sample("a", collapsed, modes), Sample("b", sample(0.8))]
     found = RULES["greater"](samples, Options(margin=0.01))
     assert found.effect.estimate == pytest.approx(0.05)  # the mean is below 0
     assert found.by_median
     assert found.verdict(0.05) == UNDECIDED  # seven of ten coins may well be heads
-    one = [Sample("a", pd.Series([0.1, *[0.85] * 9]), two_modes=True), samples[1]]
+    one = [Sample("a", pd.Series([0.1, *[0.85] * 9]), pd.Series([1] + [0] * 9)), samples[1]]
     assert RULES["greater"](one, Options(margin=0.01)).verdict(0.05) == HOLDS
 
 

@@ -27,6 +27,7 @@ from optsweep.training.plan import plan_cell
 
 SMALL = ("trainer.epochs=5", "batch_size=100", "model.hidden_sizes=[16,8]")
 TORCH, NUMBA = "trainer.engine=torch", "trainer.engine=numba"
+GRAPH = "trainer.engine=torch_graph"
 
 
 class Drops(nn.Sequential):
@@ -149,13 +150,16 @@ CELLS = {
     "singles": ["optimizer=adam", "batch_size=1", "trainer.epochs=4"],
     "singles, largest": ["optimizer=amsgrad", "batch_size=1", "trainer.epochs=4"],
 }
+ON_GRAPH = ["sgd", "momentum", "amsgrad", "lars", "full batch", "schedule by step"]
 ON_TORCH = [key for key in CELLS if not key.startswith(("singles", "deferred"))]
 
 
 @pytest.mark.parametrize("num_seeds", [1, 3])
 @pytest.mark.parametrize(
     ("engine", "overrides"),
-    [(NUMBA, key) for key in CELLS] + [(TORCH, key) for key in ON_TORCH],
+    [(NUMBA, key) for key in CELLS]
+    + [(TORCH, key) for key in ON_TORCH]
+    + [(GRAPH, key) for key in ON_GRAPH],
 )
 def test_a_killed_cell_goes_on_as_if_nothing_had_happened(
     cell, tmp_path, engine, overrides, num_seeds

@@ -1,0 +1,111 @@
+"""More seeds for claims that stay undecided: which cells these are, and how they are trained.
+
+Seeds of a setting need not be trained together: further ones are cells of their own, which the
+report joins. A claim is looked at again at the numbers of seeds of `multiplicity.LOOKS`, at each of
+which its verdict may spend its share of the error.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, NamedTuple
+
+from optsweep import interrupts
+from optsweep.cli.app import Job, find_or_train
+from optsweep.cli.grids import Cell, split_override
+from optsweep.config import identity
+from optsweep.liveness import alone_in
+from optsweep.report.claims import Judgement
+from optsweep.report.collection import Collection, Setting
+from optsweep.report.findings import UNDECIDED
+from optsweep.report.multiplicity import next_look
+from optsweep.report.settings import split_overrides
+from optsweep.study.apart import train_apart
+from optsweep.study.experiments import Experiment
+from optsweep.sweeps import list_more_seeds
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+
+class Extension(NamedTuple):
+    """A cell with further seeds.
+
+    Attributes:
+        cell: The new one.
+        extends: Name of the cell that it has all settings of but the seed.
+    """
+
+    cell: Cell
+    extends: str
+
+
+def undecided(
+    judgements: Iterable[Judgement],
+    collection: Collection,
+    experiments: Sequence[Experiment],
+    most: int,
+) -> dict[str, list[Extension]]:
+    """What the claims that stay undecided need for their next look, by the claim's id.
+
+    Nothing for those that have all seeds, or that had none to compare.
+
+    Args:
+        judgements: On the claims of the study.
+        collection: By which they were judged.
+        experiments: Whose cells get further seeds.
+        most: Seeds of a setting.
+    """
+    cells = {name: cell for each in experiments for name, cell in each.cells.items()}
+    found: dict[str, list[Extension]] = {}
+    for each in judgements:
+        has_values = each.finding.effect.n > 0 and each.settings and each.claim.gains_by_seeds
+        if each.verdict != UNDECIDED or not has_values:
+            continue
+        look = next_look(min(len(collection.seeds_of(one.cells)) for one in each.settings))
+        if look is not None and look <= most:
+            needed = [more for one in each.settings for more in _further(one, cells, look)]
+            found |= {each.claim.id: needed} if needed else {}
+    return found
+
+
+def train(extension: Extension, experiment: Experiment, console: Console) -> None:
+    """Train a cell with further seeds, timed or diagnosed as the experiment's own are."""
+    directory = experiment.grid.cells_folder / extension.cell.name
+    if experiment.is_timed:
+        return train_apart(extension.cell.config, directory)
+    find_or_train(Job(extension.cell.config, directory, rerun=False, composed={}), console)
+    if experiment.grid.diagnosis is not None:
+        from optsweep.cli.diagnose import diagnose  # noqa: PLC0415 - it loads much
+
+        with alone_in(directory, console.print), interrupts.as_interrupt():
+            diagnose(directory, experiment.grid.diagnosis, console)
+
+
+def keep(extension: Extension, experiments: Iterable[Experiment]) -> None:
+    """List a trained cell in every experiment that has the one that it extends."""
+    row = {
+        "cell": extension.cell.name,
+        "overrides": extension.cell.overrides,
+        "extends": extension.extends,
+    }
+    for each in experiments:
+        if extension.extends in each.cells:
+            list_more_seeds(each.grid.folder, [row])
+
+
+def _further(setting: Setting, cells: Mapping[str, Cell], look: int) -> Iterator[Extension]:
+    """As many seeds at once as the setting's own cells have, until there are enough."""
+    own = [cells[name] for name in setting.cells if name in cells]
+    if not own:
+        return
+    first = min(own, key=lambda cell: cell.config.seed)
+    begin, size = first.config.seed, first.config.num_seeds
+    for seed in range(begin, begin + look, size):
+        config = dataclasses.replace(first.config, seed=seed)
+        name = identity.cell_name(config)
+        told = [one for one in split_overrides(first.overrides) if split_override(one)[0] != "seed"]
+        if name not in setting.cells:
+            overrides = " ".join([*told, f"seed={seed}"])
+            yield Extension(Cell(name, overrides, config), first.name)
