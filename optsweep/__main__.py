@@ -14,6 +14,7 @@ COMMANDS = {
     "diagnose": "optsweep.cli.diagnose",
     "report": "optsweep.study.aggregate",
     "reproduce": "optsweep.study.reproduce",
+    "calibrate": "optsweep.study.calibrate",
     "compare": "optsweep.commands.compare",
     "best": "optsweep.commands.best",
     "export": "optsweep.commands.export",

@@ -159,8 +159,15 @@ def apart(work: Callable[[], T]) -> T:
         except BaseException as error:
             ends.put((None, error))
 
-    threading.Thread(target=do, daemon=True).start()
-    result, error = ends.get()
+    thread = threading.Thread(target=do, daemon=True)
+    thread.start()
+    try:
+        result, error = ends.get()
+    except Interrupted:
+        # Its processes end now. What it tidies up after them must not be done twice, which
+        # joblib's resource tracker answers with a traceback of its own.
+        thread.join(max(0.0, _state.since + _UNTIL_KILLED - time.monotonic()))
+        raise
     if error is not None:
         raise error
     return result

@@ -56,9 +56,11 @@ CELLS_FOLDER = "cells"
 REPORT_FOLDER = "report"
 QUICK_FILE = "quick.json"  # tells the report that the folder's runs are cut short
 MACHINE_FILE = "machine.json"
+LOOPS_FILE = "report_loop.csv"  # times of the lab report's own loop, which the study measures
 RESERVED_NAMES = (CELLS_FOLDER, REPORT_FOLDER, QUICK_FOLDER)  # which no sweep may have
 # Of a sweep, in a folder of its name beside the cells.
 SWEEP_FILE = "cells.csv"  # of the cells that were asked for last
+MORE_SEEDS_FILE = "more_seeds.csv"  # of cells that are a sweep's with further seeds
 SWEEP_FILES = "cells-*.csv"  # one for each list of cells, with a hash of it in place of the star
 STUDY_FILE = "study.db"
 TRIALS_FILE = "trials.csv"
@@ -73,6 +75,7 @@ TABLES_FOLDER = "tables"
 FIGURES_FOLDER = "figures"
 
 SWEEP_COLUMNS = ("cell", "overrides")
+MORE_SEEDS_COLUMNS = (*SWEEP_COLUMNS, "extends")
 FINAL_COLUMNS = ("variant", "kind", "overrides", "cell")
 HISTORY_COLUMNS = (
     "seed",

@@ -24,6 +24,7 @@ SUMS_FILE = "SHA256SUMS"
 _SEALED = (
     runs.SWEEP_FILE,
     runs.SWEEP_FILES,
+    runs.MORE_SEEDS_FILE,
     runs.FINALS_FILE,
     runs.TRIALS_FILE,
     runs.TRIALS_PAGE,

@@ -11,6 +11,7 @@ import contextlib
 import math
 import os
 import re
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -28,6 +29,36 @@ def num_cores() -> int:
     with contextlib.suppress(ValueError):
         counts.append(int(os.environ.get(CORES_VARIABLE, "")))
     return max(1, min(counts))
+
+
+class OtherLoad:
+    """How many cores other processes keep busy, from when this is made until it is asked."""
+
+    def __init__(self) -> None:
+        """Begin now."""
+        self._before = _clocks()
+
+    def cores(self) -> float | None:
+        """Cores on average, 0 where there was nothing else; None: unknown on this system.
+
+        What the machine's own housekeeping needs counts, and is a few hundredths.
+        """
+        if self._before is None or (now := _clocks()) is None:
+            return None
+        wall, busy, own = (b - a for a, b in zip(self._before, now, strict=True))
+        return round(max(0.0, busy - own) / wall, 3) if wall > 0 else None
+
+
+def _clocks() -> tuple[float, float, float] | None:
+    """Seconds of the wall, of all processors' work, and of this process's and its children's."""
+    try:
+        first, *_ = Path("/proc/stat").read_text().splitlines()
+        user, nice, system, _, _, irq, softirq, *_ = map(int, first.split()[1:])
+    except (OSError, ValueError):
+        return None
+    ticks = user + nice + system + irq + softirq
+    own = os.times()
+    return time.monotonic(), ticks / os.sysconf("SC_CLK_TCK"), sum(own[:4])
 
 
 def available_memory() -> int | None:

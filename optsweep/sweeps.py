@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import hashlib
 import io
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +37,7 @@ def list_cells(folder: Path, rows: Iterable[Mapping[str, Any]]) -> list[str]:
     return told
 
 
-def read_list(path: Path) -> list[dict[str, str]]:
+def read_list(path: Path, columns: Sequence[str] = runs.SWEEP_COLUMNS) -> list[dict[str, str]]:
     """The cells of a list: each cell's name and its overrides.
 
     Raises:
@@ -49,11 +49,41 @@ def read_list(path: Path) -> list[dict[str, str]]:
         rows = list(reader)
     except (OSError, ValueError, csv.Error) as error:
         raise InputError(f"{path} is not a list of cells ({first_line(error)})") from error
-    columns = reader.fieldnames or ()
-    complete = all(isinstance(row.get(name), str) for row in rows for name in runs.SWEEP_COLUMNS)
-    if not set(runs.SWEEP_COLUMNS) <= set(columns) or not complete:
+    complete = all(isinstance(row.get(name), str) for row in rows for name in columns)
+    if not set(columns) <= set(reader.fieldnames or ()) or not complete:
         raise InputError(f"{path} is not a list of cells")
-    return [{name: row[name] for name in runs.SWEEP_COLUMNS} for row in rows]
+    return [{name: row[name] for name in columns} for row in rows]
+
+
+def list_more_seeds(folder: Path, rows: Iterable[Mapping[str, str]]) -> None:
+    """Keep cells that are a sweep's own with further seeds, beside those that are kept already.
+
+    Args:
+        folder: Of the sweep.
+        rows: Cell, overrides, and the cell that it extends.
+    """
+    kept = {row["cell"]: row for row in [*_more_seeds(folder), *rows]}
+    text = runs.to_csv(runs.MORE_SEEDS_COLUMNS, kept.values())
+    seals.write(folder, {runs.MORE_SEEDS_FILE: text})
+
+
+def with_more_seeds(folder: Path, rows: Sequence[Mapping[str, str]]) -> list[dict[str, str]]:
+    """The cells of a list, and those that have further seeds of one of them."""
+    listed = {row["cell"] for row in rows}
+    found = [row for row in _more_seeds(folder) if row["extends"] in listed - {row["cell"]}]
+    return [{name: row[name] for name in runs.SWEEP_COLUMNS} for row in [*rows, *found]]
+
+
+def _more_seeds(folder: Path) -> list[dict[str, str]]:
+    """What is kept of further seeds; nothing where it is damaged, which `seals` tells."""
+    path = folder / runs.MORE_SEEDS_FILE
+    damaged = {damage.path.name for damage in seals.damage(folder)}
+    if not path.is_file() or not damaged.isdisjoint({path.name, seals.SUMS_FILE}):
+        return []
+    try:
+        return read_list(path, runs.MORE_SEEDS_COLUMNS)
+    except InputError:
+        return []
 
 
 def is_listed(folder: Path, rows: Iterable[Mapping[str, Any]]) -> bool:
@@ -111,4 +141,5 @@ def latest_list(folder: Path) -> dict[str, str]:
     lists = cell_lists(folder)
     if folder.name not in lists:
         raise InputError(f"{folder / runs.SWEEP_FILE} is not as it was written")
-    return {row["cell"]: row["overrides"] for row in read_list(lists[folder.name])}
+    rows = with_more_seeds(folder, read_list(lists[folder.name]))
+    return {row["cell"]: row["overrides"] for row in rows}

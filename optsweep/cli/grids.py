@@ -15,12 +15,19 @@ from omegaconf import DictConfig, ListConfig
 
 from optsweep import runs
 from optsweep.cli.cell_loader import CellLoader, folders_of
-from optsweep.cli.composition import compose_whole, config_dir, refuse_hydra, to_config
+from optsweep.cli.composition import (
+    compose_whole,
+    config_dir,
+    diagnosis_of,
+    refuse_hydra,
+    to_config,
+)
 from optsweep.cli.overrides import rewrite, settings_of, shown, translate
 from optsweep.cli.trust import check_trust
 from optsweep.config import identity
 from optsweep.config.checks import InputError, as_text
 from optsweep.config.schema import Config
+from optsweep.diagnosis.settings import Settings
 
 
 @dataclass(frozen=True)
@@ -41,12 +48,14 @@ class Grid:
         cells_folder: Where the cells' directories are.
         rerun: Whether cells are trained that have been before, see `runs.finished`.
         cells: In the order of training; the same cell may be there twice.
+        diagnosis: How each is diagnosed when it is trained; None if it is not.
     """
 
     folder: Path
     cells_folder: Path
     rerun: bool | str
     cells: tuple[Cell, ...]
+    diagnosis: Settings | None = None
 
 
 def plan_grid(arguments: Sequence[str]) -> Grid:
@@ -60,7 +69,7 @@ def plan_grid(arguments: Sequence[str]) -> Grid:
         cells = tuple(cells_of(config))
     sweep_dir = Path(config.hydra.sweep.dir)
     folder, cells_folder = sweep_dir / str(config.name), sweep_dir / runs.CELLS_FOLDER
-    return Grid(folder, cells_folder, config.rerun, cells)
+    return Grid(folder, cells_folder, config.rerun, cells, diagnosis_of(config))
 
 
 def cells_of(config: DictConfig) -> Iterator[Cell]:

@@ -14,6 +14,7 @@ import itertools
 import queue
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import BrokenExecutor
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from hydra.core.config_loader import ConfigLoader
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.utils import JobReturn
 from hydra.plugins.launcher import Launcher
+from joblib.externals.loky import process_executor
 from omegaconf import DictConfig
 from optuna.exceptions import UpdateFinishedTrialError
 from optuna.study import Study
@@ -352,6 +354,9 @@ class SearchLoop:
 def side_by_side(work: Callable[[], None], num_threads: int, stop: Callable[[], None]) -> None:
     """Do work in several threads, or in this one; raise what the first to fail raises.
 
+    An error in one of joblib's processes ends them all, so that the trials of other threads
+    fail of it, at times before the thread that it belongs to.
+
     Args:
         work: Done by each thread.
         num_threads: How many.
@@ -374,21 +379,27 @@ def side_by_side(work: Callable[[], None], num_threads: int, stop: Callable[[], 
     threads = [threading.Thread(target=to_its_end, daemon=True) for _ in range(num_threads)]
     for thread in threads:
         thread.start()
-    failed = None
+    errors = []
     try:
         for _ in range(num_threads):
             error = ends.get()
             if error is not None:
                 stop()
-                failed = failed or error
+                errors.append(error)
     except KeyboardInterrupt:
         stop()
         end_workers()
         for thread in threads:  # whose trials are for other processes from then on
             thread.join(_SECONDS_TO_LEAVE / num_threads)
         raise
-    if failed is not None:
-        raise failed
+    if errors:
+        raise next(itertools.filterfalse(_is_of_ended_processes, errors), errors[0])
+
+
+def _is_of_ended_processes(error: BaseException) -> bool:
+    return isinstance(error, BrokenExecutor) or isinstance(
+        error.__context__, process_executor.ShutdownExecutorError
+    )
 
 
 def say(line: str) -> None:

@@ -29,7 +29,10 @@ _PRESENT_MODULES = {former: present for present, former in _FORMER_MODULES.items
 # Place -> modules whose classes or functions it takes, their submodules included.
 _MODULES = {
     "model": ("optsweep.models", "torch.nn", "torchvision.models"),
-    "optimizer": ("optsweep.optim.layerwise", "torch.optim", "pytorch_optimizer", "schedulefree"),
+    "optimizer": (
+        *("optsweep.optim.layerwise", "optsweep.optim.penalties"),
+        *("torch.optim", "pytorch_optimizer", "schedulefree"),
+    ),
     "scheduler": (
         *("optsweep.optim.schedules", "optsweep.optim.after_epoch"),
         "torch.optim.lr_scheduler",

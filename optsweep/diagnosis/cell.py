@@ -19,7 +19,7 @@ from optsweep.config.schema import Config, MLPConfig
 from optsweep.data.tensors import Dataset, load_dataset
 from optsweep.diagnosis import records
 from optsweep.diagnosis.examination import examine
-from optsweep.diagnosis.forks import horizons, training_gradient
+from optsweep.diagnosis.forks import horizons, training_curvature, training_gradient
 from optsweep.diagnosis.operators import MeanLoss
 from optsweep.diagnosis.settings import Settings, chosen_epochs
 from optsweep.diagnosis.states import state_of_seed
@@ -229,7 +229,8 @@ class Diagnosis:
         batches = Batches(subject.num_examples, _SEED - seed)
         for step in range(_SETTLING):
             batch = batches.at(step, method.batch_size)
-            walker.step(training_gradient(subject, walker.point, batch))
+            curvature = training_curvature(subject, walker.point, batch)
+            walker.step(training_gradient(subject, walker.point, batch), curvature=curvature)
         return walker.point, replace(method, state=walker.state())
 
     def _subject(self, snapshot: Snapshot, index: int, dataset: Dataset) -> NetworkLoss:

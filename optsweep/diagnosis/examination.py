@@ -17,6 +17,7 @@ from optsweep.diagnosis.forks import (
     Forked,
     horizons,
     run_fork,
+    training_curvature,
     training_gradient,
 )
 from optsweep.diagnosis.lanczos import (
@@ -177,7 +178,8 @@ def _of_batches(
     batches = [drawn.at(index, method.batch_size) for index in range(count)]
     gradients = torch.stack([MeanLoss(subject, batch).gradient(point) for batch in batches])
     stepped = [training_gradient(subject.fork(), point, batch) for batch in batches]
-    updates = torch.stack([walker.update(each) for each in stepped])
+    curvatures = [training_curvature(subject, point, batch) for batch in batches]
+    updates = torch.stack(list(map(walker.update, stepped, curvatures)))
     before = loss.value(point)
 
     def change(multiple: float) -> float:
@@ -250,7 +252,8 @@ def _cosine(
     for step in range(_COSINES):
         gradients.append(MeanLoss(subject, loss.examples).gradient(walker.point))
         batch = batches.at(step, min(method.batch_size, subject.num_examples))
-        walker.step(training_gradient(subject, walker.point, batch))
+        curvature = training_curvature(subject, walker.point, batch)
+        walker.step(training_gradient(subject, walker.point, batch), curvature=curvature)
     return mean_cosine(gradients)
 
 

@@ -6,12 +6,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import torch
-from torch import Tensor
+from torch import Generator, Tensor
 
 from optsweep.diagnosis.operators import MeanLoss
 from optsweep.diagnosis.readings import BASE, BATCH, FASTER, KICKED, PROJECTED, SLOWER
 from optsweep.diagnosis.subject import Subject
-from optsweep.diagnosis.walker import Batches, Method, Walker
+from optsweep.diagnosis.walker import Batches, Curvature, Method, Walker
+from optsweep.optim.curvature import Hutchinson
 
 _AVERAGED = 5  # last steps before a horizon over which the loss is averaged, for it may swing
 
@@ -115,7 +116,8 @@ def run_fork(
         gradient = training_gradient(subject, walker.point, chosen)
         if not torch.isfinite(gradient).all():
             break
-        walker.step(gradient, sharpest if fork.projected else None)
+        curvature = training_curvature(subject, walker.point, chosen)
+        walker.step(gradient, sharpest if fork.projected else None, curvature)
         if step + 1 in wanted:
             losses[step + 1] = judged.value(walker.point)
     return Forked(losses, {end: _mean_of_last(losses, end) for end in ends})
@@ -134,3 +136,20 @@ def training_gradient(subject: Subject, point: Tensor, examples: Tensor) -> Tens
         loss = subject.losses(leaf, piece, training=True).sum()
         total += torch.autograd.grad(loss, leaf)[0]
     return total / len(examples)
+
+
+def training_curvature(subject: Subject, point: Tensor, examples: Tensor) -> Curvature:
+    """Estimates of the Hessian's diagonal at a step of training, made only if they are wanted."""
+
+    def estimated(request: Hutchinson) -> Tensor:
+        seed = int(torch.randint(2**31, ()))  # as dropout, from the caller's random numbers
+        generators = [Generator(point.device).manual_seed(seed)]
+        own, total = subject.fork(), torch.zeros_like(point)
+        for piece in examples.split(subject.rows):
+            leaf = point.detach().requires_grad_()
+            loss = own.losses(leaf, piece, training=True).sum()
+            gradients = torch.autograd.grad(loss, leaf, create_graph=True)
+            total += request.diagonals(gradients, [leaf], generators)[0]
+        return total / len(examples)
+
+    return estimated

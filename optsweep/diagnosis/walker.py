@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -12,8 +12,10 @@ from torch import Tensor
 
 from optsweep.diagnosis.subject import Shapes, split
 from optsweep.optim import states
-from optsweep.optim.stacks import StackOptimizer, set_mode, set_rate
+from optsweep.optim.curvature import Hutchinson
+from optsweep.optim.stacks import StackOptimizer, set_mode, set_rate, take_step, wanted
 
+Curvature = Callable[[Hutchinson], Tensor]  # the estimate that is wanted, (P,)
 Build = Callable[[Sequence[tuple[str, Tensor]]], StackOptimizer]
 
 
@@ -64,33 +66,47 @@ class Walker:
     def copy(self) -> Walker:
         """Another one that stands where this one does and goes its own way."""
         if isinstance(self._optimizer, torch.optim.Optimizer):
-            return copy.deepcopy(self)  # whose tensors share their memory as these do
+            other = copy.deepcopy(self)  # whose tensors share their memory as these do
+            for key, setting in vars(self._optimizer).items():
+                # Of an optimizer torch copies no more than its groups and its state.
+                vars(other._optimizer).setdefault(key, copy.deepcopy(setting))
+            return other
         return Walker(replace(self._method, state=self.state()), self.point, self._shapes)
 
-    def step(self, gradient: Tensor, without: Tensor | None = None) -> None:
+    def step(
+        self, gradient: Tensor, without: Tensor | None = None, curvature: Curvature | None = None
+    ) -> None:
         """Take one step.
 
         Args:
             gradient: (P,).
             without: Orthonormal rows (k, P), along which the point does not move.
+            curvature: Asked for the Hessian's diagonal if the optimizer wants it.
         """
         before = self.point.clone() if without is not None else None
-        for (_, leaf), (_, of_leaf) in zip(
-            self._leaves, split(gradient, self._shapes), strict=True
-        ):
-            leaf.grad = of_leaf.unsqueeze(0)
-        self._optimizer.step()
+        for leaf, of_leaf in self._of_leaves(gradient):
+            leaf.grad = of_leaf
+        diagonals: dict[Tensor, Tensor] = {}
+        if curvature is not None:
+            for request in wanted(self._optimizer):
+                diagonals |= self._of_leaves(curvature(request))
+        take_step(self._optimizer, diagonals)
         for _, leaf in self._leaves:
             leaf.grad = None
         if without is not None and before is not None:
             moved = self.point - before
             self.point -= (without @ moved) @ without
 
-    def update(self, gradient: Tensor) -> Tensor:
+    def update(self, gradient: Tensor, curvature: Curvature | None = None) -> Tensor:
         """What a step with this gradient would add to the point; it is not taken."""
         other = self.copy()
-        other.step(gradient)
+        other.step(gradient, curvature=curvature)
         return other.point - self.point
+
+    def _of_leaves(self, vector: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
+        """The optimizer's tensors (1, *own axes), and what of a vector (P,) is of them."""
+        for (_, leaf), (_, piece) in zip(self._leaves, split(vector, self._shapes), strict=True):
+            yield leaf, piece.unsqueeze(0)
 
     def state(self) -> states.State:
         """What the optimizer has gathered, on its own."""

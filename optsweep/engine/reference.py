@@ -16,7 +16,15 @@ from optsweep.engine import NOTHING, Scores, Work
 from optsweep.engine.costs import torch_mlp_seconds
 from optsweep.models import Stack
 from optsweep.optim import states
-from optsweep.optim.stacks import StackOptimizer, cells_of, set_mode, set_others, set_rate
+from optsweep.optim.stacks import (
+    StackOptimizer,
+    cells_of,
+    set_mode,
+    set_others,
+    set_rate,
+    take_step,
+    wanted,
+)
 
 # Values of one pass without gradients, were it to keep those of all layers: bounds its memory
 # to 80 MB in float32. The report's network with ten seeds takes 10,000 images at once.
@@ -125,9 +133,9 @@ class ReferenceEngine:
                 yield losses.mean(1).sum()
 
         with Blaming("model"):
-            self.model.backward(losses_of_parts())
+            diagonals = self.model.backward(losses_of_parts(), wanted(self.optimizer))
         with Blaming("optimizer"):
-            self.optimizer.step()
+            take_step(self.optimizer, diagonals)
         losses, correct = zip(*done, strict=True)
         return torch.cat(losses), torch.cat(correct)
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import torch
 from torch import Generator, Tensor, nn
 from torch.nn import functional
 
 from optsweep.config.schema import MLPConfig
+from optsweep.models.gradients import Estimate, backward
 from optsweep.models.seeding import Initializer, begin
 
 
@@ -109,11 +110,9 @@ class StackedMLP:
         states = [network.state_dict() for network, _ in beginnings]
         self._training = True
         self._dropout = config.dropout
-        self._generators: list[Generator] = []
-        if config.dropout:
-            self._generators = [Generator(device).manual_seed(seed) for seed in seeds]
-            if device.type == "cpu":
-                self.rng_states = [state for _, state in beginnings]
+        self._generators = [Generator(device).manual_seed(seed) for seed in seeds]
+        if device.type == "cpu":
+            self.rng_states = [state for _, state in beginnings]
 
         def stack(name: str) -> Tensor:
             drawn = torch.stack([state[name] for state in states])
@@ -128,13 +127,13 @@ class StackedMLP:
         }
 
     @property
-    def rng_states(self) -> list[Tensor] | None:
+    def rng_states(self) -> list[Tensor]:
         """See `Stack.rng_states`; here, what the masks of dropout are drawn from."""
-        return [generator.get_state() for generator in self._generators] or None
+        return [generator.get_state() for generator in self._generators]
 
     @rng_states.setter
-    def rng_states(self, states: list[Tensor] | None) -> None:
-        for generator, state in zip(self._generators, states or [], strict=True):
+    def rng_states(self, states: list[Tensor]) -> None:
+        for generator, state in zip(self._generators, states, strict=True):
             generator.set_state(state)
 
     def named_parameters(self) -> list[tuple[str, Tensor]]:
@@ -155,12 +154,18 @@ class StackedMLP:
         """See `Stack.train`."""
         self._training = mode
 
-    def backward(self, losses: Iterable[Tensor]) -> None:
+    def backward(
+        self, losses: Iterable[Tensor], estimates: Sequence[Estimate] = ()
+    ) -> Mapping[Tensor, Tensor]:
         """See `Stack.backward`."""
-        for _, parameter in self.named_parameters():
+        parameters = [parameter for _, parameter in self.named_parameters()]
+        members = dict(zip(parameters, parameters, strict=True))
+        diagonals: dict[Tensor, Tensor] = {}
+        for parameter in parameters:
             parameter.grad = None
         for loss in losses:
-            loss.backward()
+            diagonals |= backward(loss, members, estimates, self._generators)
+        return diagonals
 
     def twin(self) -> StackedMLP:
         """See `Stack.twin`."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Protocol
 
@@ -14,6 +14,7 @@ from torch.func import functional_call, vmap
 from optsweep.config.checks import Blaming, InputError
 from optsweep.config.schema import MLPConfig, ModuleConfig
 from optsweep.models.constructor import constructor, name_of
+from optsweep.models.gradients import Estimate, backward
 from optsweep.models.mlp import StackedMLP
 from optsweep.models.probe import probe, why_not_at_once
 from optsweep.models.seeding import Beginning, Initializer, begin
@@ -26,14 +27,14 @@ class Stack(Protocol):
         num_seeds: S.
         num_activations: Values that a pass keeps of one example of one seed for its gradients.
         note: How the seeds are computed if not all at once, and why; else empty.
-        rng_states: Of each seed, from where it draws on; None if nothing is drawn in training.
+        rng_states: Of each seed, from where it draws on: where its initial weights left it.
         parts: The seeds, by the place in the stack, in parts that are computed at once.
     """
 
     num_seeds: int
     num_activations: int
     note: str
-    rng_states: list[Tensor] | None
+    rng_states: list[Tensor]
     parts: list[range]
 
     def named_parameters(self) -> list[tuple[str, Tensor]]:
@@ -57,11 +58,17 @@ class Stack(Protocol):
         """
         ...
 
-    def backward(self, losses: Iterable[Tensor]) -> None:
+    def backward(
+        self, losses: Iterable[Tensor], estimates: Sequence[Estimate] = ()
+    ) -> Mapping[Tensor, Tensor]:
         """Give every parameter's `.grad` its gradient of a sum of losses; None where it has none.
 
         Args:
             losses: May be made one by one, so that only one of them holds memory at a time.
+            estimates: Of second derivatives. With any, there is one loss for each of `parts`.
+
+        Returns:
+            The estimates (S, *own axes) of the parameters that they are wanted of.
         """
         ...
 
@@ -151,14 +158,13 @@ class StackedModule:
         self._parameters = {of_seeds[0][0]: stack(of_seeds) for of_seeds in parameters}
         buffers = zip(*(network.named_buffers() for network in networks), strict=True)
         self._buffers = {of_seeds[0][0]: stack(of_seeds) for of_seeds in buffers}
-        self.rng_states: list[Tensor] | None = None
-        if findings.is_random:
-            self._generator = _generator_of(device, name)
-            self.rng_states = (
-                [state for _, state in beginnings]
-                if device.type == "cpu"
-                else [Generator(device).manual_seed(seed).get_state() for seed in seeds]
-            )
+        self._device = device
+        self._generator = _generator_of(device, name) if findings.is_random else None
+        self.rng_states = (
+            [state for _, state in beginnings]
+            if device.type == "cpu"
+            else [Generator(device).manual_seed(seed).get_state() for seed in seeds]
+        )
         # Each stacked parameter, and those of the seeds' own modules that are views of it.
         self._members: list[tuple[Tensor, list[Tensor]]] = [
             (parameter, []) for parameter in self._parameters.values()
@@ -184,14 +190,40 @@ class StackedModule:
         for network in self._networks:
             network.train(mode)
 
-    def backward(self, losses: Iterable[Tensor]) -> None:
+    def backward(
+        self, losses: Iterable[Tensor], estimates: Sequence[Estimate] = ()
+    ) -> Mapping[Tensor, Tensor]:
         """See `Stack.backward`."""
         for parameter, of_seeds in self._members:
             parameter.grad = None
             for member in of_seeds:
                 member.grad = None
-        for loss in losses:
-            loss.backward()
+        found = []
+        for place, loss in enumerate(losses):
+            with self._drawing(self.parts[place] if estimates else range(0)) as generators:
+                found.append(backward(loss, self._leaves(place), estimates, generators))
+        self._gather_gradients()
+        return _gathered(found, self._at_once)
+
+    def _leaves(self, place: int) -> dict[Tensor, Tensor]:
+        """Each stacked parameter, and what a part is computed with: itself or a seed's own."""
+        return {
+            parameter: of_seeds[place] if of_seeds else parameter
+            for parameter, of_seeds in self._members
+        }
+
+    @contextmanager
+    def _drawing(self, part: range) -> Iterator[list[Generator]]:
+        """Generators of some seeds, each of which draws on from where the seed has come to."""
+        generators = [Generator(self._device) for _ in part]
+        for index, generator in zip(part, generators, strict=True):
+            generator.set_state(self.rng_states[index])
+        yield generators
+        for index, generator in zip(part, generators, strict=True):
+            self.rng_states[index] = generator.get_state()
+
+    def _gather_gradients(self) -> None:
+        """Give stacked parameters the gradients of the seeds' own."""
         for parameter, of_seeds in self._members:
             gradients = [member.grad for member in of_seeds]
             found = [gradient for gradient in gradients if gradient is not None]
@@ -257,7 +289,7 @@ class StackedModule:
     @contextmanager
     def _own_randomness(self, index: int) -> Iterator[None]:
         """Let one seed go on with its own random numbers, and the caller then with his."""
-        if self.rng_states is None or not self._networks[0].training:
+        if self._generator is None or not self._networks[0].training:
             yield
             return
         callers = self._generator.get_state()
@@ -265,6 +297,18 @@ class StackedModule:
         yield
         self.rng_states[index] = self._generator.get_state()
         self._generator.set_state(callers)
+
+
+def _gathered(parts: Sequence[dict[Tensor, Tensor]], at_once: bool) -> dict[Tensor, Tensor]:
+    """Estimates of stacked parameters from those of the parts; 0 where a seed has none."""
+    if at_once:
+        return parts[0]
+    return {
+        parameter: torch.stack(
+            [part.get(parameter, torch.zeros_like(parameter[0])) for part in parts]
+        )
+        for parameter in dict.fromkeys(key for part in parts for key in part)
+    }
 
 
 def _why_slower(network: nn.Module, device: torch.device) -> str:

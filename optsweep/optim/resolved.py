@@ -24,6 +24,7 @@ from optsweep.config.checks import (
 from optsweep.config.roles import NOT_HIDDEN, ROLES, VECTORS, flagged
 from optsweep.config.schema import with_first_beta
 from optsweep.config.targets import locate
+from optsweep.optim.curvature import takes_curvature, tells_its_noise
 from optsweep.optim.roles import roles_of
 from optsweep.optim.stacks import (
     RATE_SCALE,
@@ -220,10 +221,10 @@ def _resolve_class(
     closure = inspect.signature(target.step).parameters.get("closure")
     if closure is not None and closure.default is closure.empty:
         raise InputError(f"optimizer {target.__name__} needs a closure; choose one without")
-    if "hessian" in inspect.signature(target.step).parameters:
+    if takes_curvature(target) and not tells_its_noise(target):
         raise InputError(
-            f"optimizer {target.__name__} needs second derivatives, which no engine computes; "
-            "choose one without"
+            f"optimizer {target.__name__} needs second derivatives, and has no settings of "
+            "SophiaH that tell how they are estimated; choose one without"
         )
     default = parameters["lr"].default if "lr" in parameters else None
     lr = arguments.get("lr", default)

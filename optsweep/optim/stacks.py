@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Collection, Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
+
+from optsweep.optim import curvature
+from optsweep.optim.curvature import NO_DIAGONALS, Diagonals, Hutchinson
 
 Factory = Callable[[list[Tensor]], Optimizer]
 # In a group of parameters: its learning rate as a multiple of the schedule's.
@@ -43,15 +47,29 @@ class SeedwiseOptimizer:
         for optimizer in self.optimizers:
             set_mode(optimizer, training=False)
 
-    def step(self) -> None:
-        """Update every seed with its slice of the stacks' gradients."""
+    def wanted(self) -> list[Hutchinson]:
+        """See `wanted`."""
+        request = curvature.wanted(self.optimizers[0])
+        if request is None:
+            return []
+        stack_of: dict[Tensor, Tensor] = dict(zip(self._seeds[0], self._stacks, strict=True))
+        return [replace(request, parameters=[stack_of[each] for each in request.parameters])]
+
+    def step(self, diagonals: Diagonals = NO_DIAGONALS) -> None:
+        """Update every seed with its slice of the stacks' gradients, and of the estimates."""
         for stack, *seeds in zip(self._stacks, *self._seeds, strict=True):
             found = stack.grad
             gradients = [None] * len(seeds) if found is None else self._seen(found).unbind()
             for parameter, gradient in zip(seeds, gradients, strict=True):
                 parameter.grad = gradient  # a view: nothing is copied
-        for optimizer in self.optimizers:
-            optimizer.step()
+        for index, (optimizer, seed) in enumerate(zip(self.optimizers, self._seeds, strict=True)):
+            pairs = zip(seed, self._stacks, strict=True)
+            own: dict[Tensor, Tensor] = {
+                each: self._seen(diagonals[stack])[index]
+                for each, stack in pairs
+                if stack in diagonals
+            }
+            curvature.take_step(optimizer, own)
 
     def _seen(self, stack: Tensor) -> Tensor:
         return stack.view(*stack.shape[:2], -1) if self._as_matrices else stack
@@ -75,10 +93,14 @@ class JoinedOptimizer:
         for member in self._members:
             set_mode(member, training=False)
 
-    def step(self) -> None:
+    def wanted(self) -> list[Hutchinson]:
+        """See `wanted`."""
+        return [request for member in self._members for request in wanted(member)]
+
+    def step(self, diagonals: Diagonals = NO_DIAGONALS) -> None:
         """Let each take its step."""
         for member in self._members:
-            member.step()
+            take_step(member, diagonals)
 
 
 class CellwiseOptimizer:
@@ -113,12 +135,16 @@ class CellwiseOptimizer:
         for cell in self.cells:
             set_mode(cell, training=False)
 
-    def step(self) -> None:
+    def wanted(self) -> list[Hutchinson]:
+        """See `wanted`; cells whose optimizers want any are not put together."""
+        return []
+
+    def step(self, diagonals: Diagonals = NO_DIAGONALS) -> None:
         """Update every cell with its slices of the stacks' gradients."""
         for (seeds, own), cell in zip(self._own, self.cells, strict=True):
             for parameter, stack in zip(own, self._stacks, strict=True):
                 parameter.grad = None if stack.grad is None else stack.grad[seeds]
-            cell.step()
+            take_step(cell, diagonals)
 
 
 StackOptimizer = Optimizer | SeedwiseOptimizer | JoinedOptimizer | CellwiseOptimizer
@@ -134,6 +160,27 @@ def parts_of(optimizer: StackOptimizer) -> list[Optimizer]:
 def cells_of(optimizer: StackOptimizer) -> list[StackOptimizer]:
     """The optimizers of a stack that have rates of their own: one, or one for each cell."""
     return optimizer.cells if isinstance(optimizer, CellwiseOptimizer) else [optimizer]
+
+
+def wanted(optimizer: StackOptimizer) -> list[Hutchinson]:
+    """The estimates of the Hessian's diagonal that the next step wants: of most, none."""
+    if isinstance(optimizer, Optimizer):
+        request = curvature.wanted(optimizer)
+        return [] if request is None else [request]
+    return optimizer.wanted()
+
+
+def take_step(optimizer: StackOptimizer, diagonals: Diagonals) -> None:
+    """Let an optimizer take its step.
+
+    Args:
+        optimizer: Of stacks whose `.grad` holds their gradients.
+        diagonals: What it `wanted`, by the stacks; what it has not asked for is not looked at.
+    """
+    if isinstance(optimizer, Optimizer):
+        curvature.take_step(optimizer, diagonals)
+    else:
+        optimizer.step(diagonals)
 
 
 def set_rate(optimizer: StackOptimizer, rate: float) -> None:
@@ -192,7 +239,7 @@ def is_stackable(factory: Factory, axes: Collection[int] = (2, 1)) -> bool:
 
     def trained(draws: Tensor) -> tuple[Optimizer, Tensor]:
         start, *steps = map(tensors_of, draws)
-        tensors = [nn.Parameter(tensor.clone()) for tensor in start]
+        tensors: list[Tensor] = [nn.Parameter(tensor.clone()) for tensor in start]
         optimizer = factory(list(tensors))
         set_mode(optimizer, training=True)
         for step, gradients in enumerate(steps):
@@ -200,7 +247,9 @@ def is_stackable(factory: Factory, axes: Collection[int] = (2, 1)) -> bool:
             set_rate(optimizer, 1e-3 if step < len(steps) // 3 else 1.0)
             for tensor, gradient in zip(tensors, gradients, strict=True):
                 tensor.grad = gradient.clone()
-            optimizer.step()
+            # As Gauss and Newton have them, and so large that Sophia clips few entries of a step.
+            estimates = [1e3 * gradient.square() for gradient in gradients]
+            curvature.take_step(optimizer, dict(zip(tensors, estimates, strict=True)))
         set_mode(optimizer, training=False)
         flat = [tensor.detach().reshape(*draws.shape[1:-1], -1) for tensor in tensors]
         return optimizer, torch.cat(flat, -1)

@@ -13,7 +13,8 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from optsweep.config.checks import Blaming, ForeignError
-from optsweep.optim.stacks import RATE_SCALE, StackOptimizer, parts_of, set_mode
+from optsweep.optim import curvature
+from optsweep.optim.stacks import RATE_SCALE, StackOptimizer, parts_of, set_mode, take_step
 
 # Parameters of every role but an embedding's, to try an optimizer on.
 _SHAPES = {
@@ -75,8 +76,9 @@ def is_restorable(build: Callable[[Sequence[tuple[str, Tensor]]], StackOptimizer
         for of_step in gradients:
             for stack, gradient in zip(stacks, of_step, strict=True):
                 stack.grad = gradient.clone()
+            estimates = dict(zip(stacks, of_step, strict=True))  # of curvature: any will do
             with Blaming("optimizer"):
-                optimizer.step()
+                take_step(optimizer, estimates)
         set_mode(optimizer, training=False)  # as after every epoch, when states are kept
 
     # SOAP turns its bases at every tenth step.
@@ -139,6 +141,6 @@ def _gathered(part: Optimizer) -> list[set[str]]:
         twin = type(part)(list(small.values()), **settings)
         set_mode(twin, training=True)
         with Blaming("optimizer"):
-            twin.step()
+            curvature.take_step(twin, {each: torch.zeros_like(each) for each in small.values()})
         kinds += [set(twin.state.get(small[tensor.ndim], ())) for tensor in group["params"]]
     return kinds

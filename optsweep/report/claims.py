@@ -10,16 +10,22 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
 from optsweep.config.checks import InputError
-from optsweep.report import findings, grids, multiplicity, settings, timing
+from optsweep.report import findings, grids, loops, multiplicity, settings, timing
 from optsweep.report.collection import DIVERGED, Collection, Setting
-from optsweep.report.findings import MIN_VALUES, UNDECIDED, Finding, Sample
+from optsweep.report.findings import (
+    HOLDS,
+    MIN_VALUES,
+    REVERSED,
+    UNDECIDED,
+    Finding,
+    Sample,
+)
 from optsweep.report.measures import collapsed, describe, has_two_modes, sample_of
 from optsweep.report.outline import Claim
-from optsweep.report.rules import RULES
+from optsweep.report.rules import RULES, of_ratios
 from optsweep.report.statistics import Interval, share
 from optsweep.report.wording import count, interval, number, short
 
@@ -27,6 +33,7 @@ from optsweep.report.wording import count, interval, number, short
 _OF_MANY: dict[str, Callable[..., pd.Series]] = {
     "fixed_share": timing.fixed_share,
     "interaction": grids.interaction,
+    "loop_ratio": loops.loop_ratio,
 }
 # What a cell of a claim says beside its settings: where it is, and that the best is meant.
 _DIRECTIONS = ("in", "best")
@@ -42,23 +49,32 @@ class Judgement:
         finding: The comparison that decided.
         evidence: In words.
         verdict: One of `findings.VERDICTS`, together with the question's other claims.
+        settings: All that were compared, under whatever reading.
     """
 
     claim: Claim
     finding: Finding
     evidence: str
     verdict: str
+    settings: Sequence[Setting] = ()
 
 
 @dataclass(frozen=True)
 class _Comparison:
-    """A claim's finding, and what it was found of."""
+    """A claim's finding, and what it was found of; of several readings, of which."""
 
     claim: Claim
     finding: Finding
     samples: Sequence[Sample] = ()
     settings: Sequence[Setting] = ()
     problem: str = ""
+    of_all_readings: Sequence[Setting] = ()
+    left_out: Sequence[str] = ()  # readings under which there is too little to compare
+
+    @property
+    def is_known(self) -> bool:
+        """Whether every setting has enough values, such as seeds that learned."""
+        return all(sample.values.count() >= MIN_VALUES for sample in self.samples)
 
 
 def judge(claims: Sequence[Claim], collection: Collection) -> list[Judgement]:
@@ -81,39 +97,41 @@ def _compare(claim: Claim, collection: Collection) -> _Comparison:
         samples, compared = _samples(claim, collection)
     except InputError as error:
         return _Comparison(claim, Finding({}, _NOTHING, ""), problem=str(error))
+    return _Comparison(claim, decide(claim, samples), samples, compared)
+
+
+def decide(claim: Claim, samples: Sequence[Sample]) -> Finding:
+    """What the claim's rule finds of the values that it compares."""
+    rule = RULES[claim.kind]
     if claim.is_ratio:
-        finding = _decide_ratios(claim, samples)
-    else:
-        finding = RULES[claim.kind](samples, claim.options)
-    return _Comparison(claim, finding, samples, compared)
+        return of_ratios(rule, samples, claim.options)
+    return rule(samples, claim.options)
 
 
 def _compare_readings(claim: Claim, collection: Collection) -> _Comparison:
-    """A claim under all of its readings; told are the settings of the reading that decides."""
+    """A claim under all of its readings; told are the settings of the reading that decides.
+
+    A reading under which a setting has too few values can neither confirm nor contradict, and is
+    left out as long as another has enough.
+    """
     found = {name: _compare(read, collection) for name, read in claim.read().items()}
     for each in found.values():
         if each.problem:
             return replace(each, claim=claim)
-    decided = findings.any_holds({name: each.finding for name, each in found.items()})
-    reading = next(name for name in found if decided.of.endswith(f"({name})"))
-    return replace(found[reading], finding=decided)
-
-
-def _decide_ratios(claim: Claim, samples: Sequence[Sample]) -> Finding:
-    """The rule's finding of logarithms, told as ratios: a margin of 0.1 is a tenth of the whole."""
-    with np.errstate(divide="ignore"):  # no seconds at all: a target that is reached untrained
-        logarithms = [one._replace(values=np.log(one.values)) for one in samples]
-    options = replace(claim.options, margin=math.log1p(claim.options.margin))
-    found = RULES[claim.kind](logarithms, options)
-    estimate, low, high = (math.exp(end) for end in found.effect[:3])
-    effect = Interval(estimate, low, high, found.effect.n)
-    of = found.of.replace(" − ", " : ")
-    return replace(found, effect=effect, of=of, reference=1.0, signed=False)
+    known = {name: each for name, each in found.items() if each.is_known} or found
+    decided = findings.any_holds({name: each.finding for name, each in known.items()})
+    reading = next(name for name in known if decided.of.endswith(f"({name})"))
+    left_out = [name for name in found if name not in known]
+    compared = {one.cells: one for each in found.values() for one in each.settings}
+    return replace(
+        found[reading], finding=decided, left_out=left_out, of_all_readings=[*compared.values()]
+    )
 
 
 def _judgement(each: _Comparison, verdict: str, collection: Collection) -> Judgement:
     evidence = each.problem or _evidence(each, verdict, collection)
-    return Judgement(each.claim, each.finding, evidence, verdict)
+    compared = each.of_all_readings or each.settings
+    return Judgement(each.claim, each.finding, evidence, verdict, compared)
 
 
 def claims_table(judgements: Sequence[Judgement]) -> pd.DataFrame:
@@ -200,6 +218,8 @@ def _evidence(each: _Comparison, verdict: str, collection: Collection) -> str:
     place = "" if more or place == claim.question else f" in {place}"
     told = f"{measured[0].upper()}{measured[1:]}{place}: {'; '.join(means)}."
     sentences = [told, _decision(each, verdict)]
+    if each.left_out:
+        sentences.append(f"With too few seeds to compare: {'; '.join(each.left_out)}.")
     chosen = [
         one.label for one, cell in zip(each.settings, claim.cells, strict=False) if cell.get("best")
     ]
@@ -262,4 +282,16 @@ def _decision(each: _Comparison, verdict: str) -> str:
     elif verdict == UNDECIDED and finding.signed and low * high > 0 and margin:
         side = "above" if low > 0 else "below"
         told += f"; {side} 0, but it may be by less than the margin of {margin:g}"
+    elif verdict in (HOLDS, REVERSED) and not finding.signed and not each.claim.is_ratio:
+        told += _other_thresholds(finding)
     return f"{told}."
+
+
+def _other_thresholds(finding: Finding) -> str:
+    """Which other thresholds the interval excludes as well, if it excludes the claim's own."""
+    low, high = finding.effect.low, finding.effect.high
+    if finding.of_one_run or low <= finding.reference <= high or math.isnan(low):
+        return ""
+    above = finding.reference < low
+    end, side = (low, "below") if above else (high, "above")
+    return f"; every threshold {side} {short(end, digits=4)} is outside of the interval, too"

@@ -22,7 +22,7 @@ from optsweep import provenance, runs, seals
 from optsweep.config.checks import InputError
 from optsweep.report import settings
 from optsweep.seals import Damage
-from optsweep.sweeps import cell_lists, read_list
+from optsweep.sweeps import cell_lists, read_list, with_more_seeds
 
 # From good to bad.
 STATUSES = ("completed", "partly diverged", "diverged", "missing", "partial", "corrupt")
@@ -47,8 +47,10 @@ _COLUMNS = {
 _MEMBER_COLUMNS = ("experiment", "cell", "label", "settings")
 _CELL_COLUMNS = (
     *("seconds", "device", "engine", "num_threads", "objective", "num_seeds", "num_diverged"),
-    *("status", "reason", "facets", "code"),
+    *("status", "reason", "facets", "code", "other_load"),
 )
+# Cores that other processes may keep busy while a time is taken: a machine's own housekeeping.
+MOST_OTHER_LOAD = 0.1
 
 
 @dataclass(frozen=True)
@@ -100,8 +102,9 @@ class Collection:
         folder: Where it was read from.
         quick: What `quick.json` says; None for full runs.
         cells: A row per cell, index `cell`: status, reason, num_seeds, num_diverged, seconds,
-            device, engine, num_threads, objective, `facets`, a mapping of its configuration, and
-            `code`, see `provenance.code_of`.
+            device, engine, num_threads, objective, `facets`, a mapping of its configuration,
+            `code`, see `provenance.code_of`, and other_load, the cores that other processes kept
+            busy meanwhile, NaN or None where that is not known.
         seeds: A row per trained cell and seed: `SEED_COLUMNS` and generalisation_gap, the
             accuracy of the final weights on the training split less that on the test split.
         history: `runs.HISTORY_COLUMNS` of all trained cells, with a column `cell`.
@@ -157,6 +160,11 @@ class Collection:
     def history_of(self, cells: Sequence[str]) -> pd.DataFrame:
         """The history of some cells."""
         return self.history[self.history["cell"].isin(list(cells))]
+
+    def taken_alone(self, cells: Sequence[str]) -> list[str]:
+        """Those of some cells whose times are not known to have been taken beside other work."""
+        load = self.cells.loc[list(cells), "other_load"].astype(float)
+        return list(load.index[~(load > MOST_OTHER_LOAD)])
 
     def recorded(self, cells: Sequence[str], quantity: str) -> pd.DataFrame:
         """What some cells recorded of a quantity: seed, epoch, parameter, value."""
@@ -261,7 +269,7 @@ def _read_members(folder: Path) -> tuple[pd.DataFrame, list[Damage]]:
         damaged += seals.damage(sweep)
         for name, path in cell_lists(sweep).items():
             try:
-                lists[name] = read_list(path)
+                lists[name] = with_more_seeds(sweep, read_list(path))
             except InputError as error:
                 damaged.append(Damage(path, str(error).removeprefix(f"{path} ")))
     return _members(lists), damaged

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+from optsweep.report.calibration import calibration
 from optsweep.report.collection import Collection
 from optsweep.report.curves import curves, equal_steps, loss_against_seconds, schedules
 from optsweep.report.diagnosis import (
@@ -33,6 +34,7 @@ _OF_QUESTION: dict[str, Draw] = {
         *(loss_against_seconds, equal_steps, timing, against_batch_size, gains),
         *(weight_norms, gradient_norms, gradient_traces, performance_profile),
         *(stability, spectra, fork_curves, verdict_timeline, pixel_map),
+        calibration,
     )
 }
 FIGURES = (*_OF_EXPERIMENT, *_OF_QUESTION)

@@ -13,7 +13,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
+import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from optsweep.report.statistics import Interval, Location, paired_differences
 from optsweep.report.wording import listing
@@ -48,17 +50,48 @@ class Sample(NamedTuple):
     Attributes:
         name: Of the setting.
         values: One for each seed or repeated run.
-        two_modes: Whether some of its seeds have collapsed and others have not.
+        modes: What each seed has become: 0 where it learned, another number where it collapsed;
+            None: all are alike.
     """
 
     name: str
     values: pd.Series
-    two_modes: bool = False
+    modes: pd.Series | None = None
+
+    @property
+    def two_modes(self) -> bool:
+        """Whether the seeds whose values are known are of more than one kind."""
+        if self.modes is None:
+            return False
+        known = self._modes_of(self.values.index)[self.values.notna().to_numpy()]
+        return bool((known != known[:1]).any())
 
     @property
     def located(self) -> Location:
         """Where the values lie."""
         return Location.of(self.values, self.two_modes)
+
+    @property
+    def learned(self) -> pd.Series:
+        """The values of the seeds that learned, if only some did; else all of them."""
+        if not self.two_modes:
+            return self.values
+        return self.values[self._modes_of(self.values.index) == 0]
+
+    def less(self, other: Sample, name: str = "") -> Sample:
+        """The differences from another setting, seed by seed."""
+        values = paired_differences(self.values, other.values)
+        modes = None
+        if self.modes is not None or other.modes is not None:
+            ours, theirs = (each._modes_of(values.index) for each in (self, other))
+            modes = pd.Series(ours * (theirs.max(initial=0) + 1) + theirs, values.index)
+        return Sample(name or f"{self.name} − {other.name}", values, modes)
+
+    def _modes_of(self, seeds: pd.Index) -> NDArray[np.int64]:
+        if self.modes is None:
+            return np.zeros(len(seeds), dtype=np.int64)
+        same = self.modes.index.equals(seeds)
+        return (self.modes if same else self.modes[seeds]).to_numpy(np.int64)
 
 
 @dataclass(frozen=True)
@@ -185,8 +218,9 @@ def any_holds(findings: Mapping[str, Finding]) -> Finding:
         findings: By the name of the reading.
     """
     of_reading = {name: replace(each, of=f"{each.of} ({name})") for name, each in findings.items()}
-    holding = min(of_reading.values(), key=lambda each: each.p[HOLDS])
-    p = {HOLDS: min(1.0, len(findings) * holding.p[HOLDS])}
+    # A single run is compatible with a reading unless it is shown that it is not.
+    holding = min(of_reading.values(), key=lambda each: each.p.get(HOLDS, 1.0))
+    p = {HOLDS: min(1.0, len(findings) * holding.p.get(HOLDS, 1.0))}
     told = {HOLDS: holding}
     contrary = {
         name: min(each.p[REVERSED], each.p.get(NEGLIGIBLE, 1.0))
@@ -199,9 +233,9 @@ def any_holds(findings: Mapping[str, Finding]) -> Finding:
 
 
 def _difference(left: Sample, right: Sample) -> tuple[Location, Interval, str]:
-    differences = paired_differences(left.values, right.values)
-    where = Location.of(differences, left.two_modes or right.two_modes)
-    return where, where.interval(), f"{left.name} − {right.name}"
+    difference = left.less(right)
+    where = difference.located
+    return where, where.interval(), difference.name
 
 
 def _inside(where: Location, margin: float) -> float:

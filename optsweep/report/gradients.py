@@ -65,32 +65,28 @@ def gradient_size(collection: Collection, cells: Sequence[str], weight: str) -> 
     return np.sqrt((_traces(collection, cells, weight) ** 2).mean())
 
 
-def sign_changes(
-    collection: Collection, cells: Sequence[str], of: str, weights: Sequence[str]
-) -> pd.Series:
-    """Share of the epochs at which a gradient's sign turns, where it is not zero.
-
-    `of` is `max` or `min`: that of the weights which turns most, or least.
-    """
-    shares = {}
-    for weight in weights:
-        signs = np.sign(_traces(collection, cells, weight))
-        turns = (signs * signs.shift() < 0).sum()
-        shares[weight] = turns / (signs != 0).sum().clip(lower=2).sub(1)
-    return pd.DataFrame(shares).agg(of, axis=1)
+def initial_gradient(collection: Collection, cells: Sequence[str], parameter: str) -> pd.Series:
+    """Norm of a parameter's gradient before the first step."""
+    rows = collection.recorded(cells, "gradient_norm")
+    rows = rows[(rows["epoch"] == 0) & (rows["parameter"] == parameter)]
+    return rows.set_index("seed")["value"]
 
 
-def settling(collection: Collection, cells: Sequence[str], weights: Sequence[str]) -> pd.Series:
+def sign_changes(collection: Collection, cells: Sequence[str], weight: str) -> pd.Series:
+    """Share of the epochs at which a gradient's sign turns, where it is not zero."""
+    signs = np.sign(_traces(collection, cells, weight))
+    turns = (signs * signs.shift() < 0).sum()
+    return turns / (signs != 0).sum().clip(lower=2).sub(1)
+
+
+def settling(collection: Collection, cells: Sequence[str], weight: str) -> pd.Series:
     """Root mean square of the last third of a gradient, relative to its largest value.
 
-    Of the weights, the one that settles most; 1 if none ever moves.
+    1 if it never moves.
     """
-    shares = {}
-    for weight in weights:
-        trace = _traces(collection, cells, weight)
-        late = trace.iloc[-max(1, len(trace) // 3) :]
-        shares[weight] = (np.sqrt((late**2).mean()) / trace.abs().max()).fillna(1.0)
-    return pd.DataFrame(shares).min(axis=1)
+    trace = _traces(collection, cells, weight)
+    late = trace.iloc[-max(1, len(trace) // 3) :]
+    return (np.sqrt((late**2).mean()) / trace.abs().max()).fillna(1.0)
 
 
 def _traces(collection: Collection, cells: Sequence[str], weight: str) -> pd.DataFrame:
@@ -195,7 +191,7 @@ def gradient_traces(
     caption = (
         "Gradients of the loss over all training images with respect to single weights from a "
         "pixel to the first hidden unit; thin lines are seeds, the thick one is their median. "
-        "The report's weights come first, then pixels that carry signal. Each panel has its own "
+        "The report's weight comes first, then pixels that carry signal. Each panel has its own "
         "scale."
     )
     return Picture(f"{question.id}_traces", figure, caption)

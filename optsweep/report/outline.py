@@ -10,8 +10,8 @@ from optsweep.report.collection import Setting
 from optsweep.report.rules import Options
 from optsweep.report.settings import matches, varying
 
-# Rules whose comparisons of seconds are ratios; others compare what is saved, or a threshold.
-_RATIOS = ("greater", "less", "highest", "lowest", "rising", "falling")
+# Rules whose comparisons of seconds are of ratios; `times` is so by itself, others have thresholds.
+_RATIOS = ("greater", "less", "highest", "lowest", "rising", "falling", "gains_shrink")
 
 
 @dataclass(frozen=True)
@@ -78,6 +78,8 @@ class Claim:
         readings: Of what its author did, where that is not known: the values that `$name` in a cell
             stands for, by the names of the readings. It holds if it does under any of them.
         not_tested: Why it cannot be tested here, if it cannot.
+        quotes: What its author says, in the own words.
+        margin_reason: Why a difference inside the margin does not matter.
         options: Numbers of the rule.
     """
 
@@ -93,12 +95,14 @@ class Claim:
     test: str = ""
     readings: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     not_tested: str = ""
+    quotes: Sequence[str] = ()
+    margin_reason: str = ""
     options: Options = field(default_factory=Options)
 
     @property
     def is_timed(self) -> bool:
         """Whether it compares times of whole runs, and not of seeds."""
-        return str(self.measure["name"]).startswith(("seconds_per", "fixed_share"))
+        return str(self.measure["name"]).startswith(("seconds_per", "fixed_share", "loop"))
 
     @property
     def is_ratio(self) -> bool:

@@ -94,6 +94,7 @@ def render_page(
             looks=LOOKS,
             num_tested=len(questions),
             expected=[short(each) for each in expected_errors(questions)],
+            not_alone=_not_alone(collection),
             best=best,
             warnings=warnings(collection, best),
             totals=_totals(collection),
@@ -193,6 +194,12 @@ def _totals(collection: Collection) -> list[str]:
         f"{number(hours, 1)} hours of training",
         *devices,
     ]
+
+
+def _not_alone(collection: Collection) -> int:
+    """How many trained cells have times that were taken beside other work."""
+    trained = collection.cells.index[collection.cells["status"].isin(TRAINED)]
+    return len(trained) - len(collection.taken_alone(list(trained)))
 
 
 def _problems(collection: Collection) -> list[tuple[str, str, str]]:

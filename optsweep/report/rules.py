@@ -12,6 +12,7 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
+import numpy as np
 import pandas as pd
 from scipy import stats
 
@@ -91,10 +92,7 @@ def gains_shrink(samples: Samples, options: Options) -> Finding:
 
     `greater` for each saving and the one that follows it.
     """
-    savings = [
-        Sample(f"{a.name} → {b.name}", paired_differences(a.values, b.values))
-        for a, b in itertools.pairwise(samples)
-    ]
+    savings = [a.less(b, f"{a.name} → {b.name}") for a, b in itertools.pairwise(samples)]
     return falling(savings, options)
 
 
@@ -109,9 +107,12 @@ def gains_more(samples: Samples, options: Options) -> Finding:
     half = len(samples) // 2
     gains = []
     for baseline, *others in (samples[:half], samples[half:]):
-        each = [paired_differences(other.values, baseline.values) for other in others]
-        gain = pd.concat(each, axis=1).median(axis=1, skipna=False)
-        gains.append(Sample(f"median gain over {baseline.name}", gain))
+        each = [other.less(baseline) for other in others]
+        gain = pd.concat([one.values for one in each], axis=1).median(axis=1, skipna=False)
+        modes = None
+        if all(one.modes is not None for one in each):  # what the seed is for most of them
+            modes = pd.concat([one.modes for one in each], axis=1).median(axis=1).round()
+        gains.append(Sample(f"median gain over {baseline.name}", gain, modes))
     return greater(gains, options)
 
 
@@ -130,10 +131,11 @@ def near(samples: Samples, options: Options) -> Finding:
 
     Reversed if the reported `value`, give or take its `rounding`, lies outside of the 97.5 %
     prediction interval for one more run, and holds else: it is compatible with the runs, which
-    is not to say that it is their mean.
+    is not to say that it is their mean. Where some seeds have collapsed, it is held against those
+    that learned, as a run that is worth a report has.
     """
     (one,) = samples
-    effect, p = prediction(one.values, options.value, options.rounding)
+    effect, p = prediction(one.learned, options.value, options.rounding)
     known = effect.n >= findings.MIN_VALUES and not math.isnan(p)
     return Finding(
         {REVERSED: p if known else 1.0},
@@ -146,9 +148,31 @@ def near(samples: Samples, options: Options) -> Finding:
 
 def times(samples: Samples, options: Options) -> Finding:
     """The first is at least `value` times the second: `at_least` for the ratio of each pair."""
+    return of_ratios(_exceeds, samples, options)
+
+
+def _exceeds(samples: Samples, options: Options) -> Finding:
     left, right = samples
-    ratio = Sample(f"{left.name} : {right.name}", left.values / right.values)
-    return at_least([ratio], options)
+    return at_least([left.less(right)], options)
+
+
+def of_ratios(rule: Rule, samples: Samples, options: Options) -> Finding:
+    """What a rule finds of logarithms, told as ratios.
+
+    A ratio and its inverse are as far from 1, and a margin of 0.1 is a tenth of the whole.
+    """
+    with np.errstate(divide="ignore"):  # no seconds at all: a target that is reached untrained
+        logarithms = [one._replace(values=np.log(one.values)) for one in samples]
+        value = float(np.log(options.value))
+    found = rule(logarithms, replace(options, margin=math.log1p(options.margin), value=value))
+    estimate, low, high = (math.exp(end) for end in found.effect[:3])
+    return replace(
+        found,
+        effect=Interval(estimate, low, high, found.effect.n),
+        of=found.of.replace(" − ", " : "),
+        reference=math.exp(found.reference),
+        signed=False,
+    )
 
 
 def only(samples: Samples, options: Options) -> Finding:

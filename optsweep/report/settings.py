@@ -19,6 +19,15 @@ _CLASS_NAMES = {"cosineannealing": "cosine", "onecycle": "one_cycle"}
 Settings = dict[str, Any]
 
 
+def split_overrides(text: str) -> list[str]:
+    """The overrides of one cell, each by itself.
+
+    >>> split_overrides("name='a b' model.hidden_sizes=[8, 4]")
+    ["name='a b'", 'model.hidden_sizes=[8, 4]']
+    """
+    return _OVERRIDE.findall(text)
+
+
 def parse_overrides(text: str) -> Settings:
     """The overrides of one cell, by the last part of their keys.
 
@@ -26,7 +35,7 @@ def parse_overrides(text: str) -> Settings:
     {'init': 'gaussian', 'betas': (0.6, 0.666), 'batch_size': 256}
     """
     settings: Settings = {}
-    for override in _OVERRIDE.findall(text):
+    for override in split_overrides(text):
         key, _, value = override.partition("=")
         name = re.split(r"[./]", key.lstrip("+~"))[-1]
         if name == "_target_":

@@ -5,6 +5,7 @@ Every cell of an experiment trains the same seeds, so two cells are compared see
 
 from __future__ import annotations
 
+import functools
 import math
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -12,7 +13,7 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
-from scipy import stats
+from scipy import special, stats
 
 CONFIDENCE = 0.95
 # Of a prediction interval: a run of the same kind is outside of it once in forty.
@@ -35,7 +36,8 @@ class Location:
     By their mean with Student's t, which holds its error rate for the few values of a study
     where a percentile bootstrap of ten covers 90 % and says 95. By their median with order
     statistics, which is exact whatever the distribution, where a mean has no meaning: with two
-    modes, or with infinite values (a diverged loss, a target that was missed).
+    modes, or with infinite values (a diverged loss, a target that was missed). Values that are all
+    the same have no spread to judge a mean by; how sure they are is that of a median, too.
 
     Attributes:
         values: Independent of each other: one for each seed, or for each repeated run.
@@ -52,7 +54,7 @@ class Location:
         known = np.asarray(values, dtype=float)
         return cls(np.sort(known[~np.isnan(known)]), two_modes)
 
-    @property
+    @functools.cached_property
     def by_median(self) -> bool:
         """Whether the median tells where the values lie, and not the mean."""
         return self.two_modes or bool(np.isinf(self.values).any())
@@ -67,15 +69,13 @@ class Location:
         if n == 0:
             return Interval(math.nan, math.nan, math.nan, 0)
         if self.by_median:
-            # The k-th value from either end; below it lies the median with probability
-            # P(X < k) of n fair coins. With five values there is no such interval of 95 %.
-            k = int(stats.binom.ppf((1 - confidence) / 2, n, 0.5))
+            k = _order(n, confidence)
             ends = (self.values[k - 1], self.values[n - k]) if k else (math.nan, math.nan)
             return Interval(_median(self.values), float(ends[0]), float(ends[1]), n)
         mean = float(self.values.mean())
         if n == 1:
             return Interval(mean, math.nan, math.nan, n)
-        reach = float(stats.t.isf((1 - confidence) / 2, n - 1)) * self._error
+        reach = _t_quantile(n - 1, confidence) * self._error
         return Interval(mean, mean - reach, mean + reach, n)
 
     def p_above(self, number: float, or_equal: bool = False) -> float:
@@ -94,17 +94,40 @@ class Location:
         n = len(excess)
         if n < 2:
             return 1.0
-        if self.by_median:  # the sign test; a tie speaks against
-            above = (excess >= 0 if or_equal else excess > 0).sum()
-            return min(1.0, 2 * float(stats.binom.sf(int(above) - 1, n, 0.5)))
-        if self._error == 0:
-            return 0.0 if excess[0] > 0 or (or_equal and excess[0] == 0) else 1.0
-        return min(1.0, 2 * float(stats.t.sf(excess.mean() / self._error, n - 1)))
+        error = self._error
+        if self.by_median or error == 0:  # the sign test; a tie speaks against
+            above = int((excess >= 0 if or_equal else excess > 0).sum())
+            return min(1.0, 2 * float(special.bdtrc(above - 1, n, 0.5))) if above else 1.0
+        return min(1.0, 2 * float(special.stdtr(n - 1, -excess.mean() / error)))
 
-    @property
+    @functools.cached_property
     def _error(self) -> float:
-        """The standard error of the mean."""
-        return float(stats.sem(self.values)) if np.ptp(self.values) else 0.0
+        """The standard error of the mean; 0 where all values are the same but for rounding."""
+        if self.by_median:
+            return math.nan
+        spread = self.values[-1] - self.values[0]  # they are sorted
+        if spread <= _ROUNDING * np.abs(self.values).max():
+            return 0.0
+        return float(self.values.std(ddof=1)) / math.sqrt(len(self.values))
+
+
+# Of the difference of two numbers that would be the same in exact arithmetic.
+_ROUNDING = 1e-9
+
+
+@functools.cache
+def _order(n: int, confidence: float) -> int:
+    """Which of n values from either end bounds the interval of their median; 0: there is none.
+
+    Below the k-th lies the median with probability P(X < k) of n fair coins; five values have no
+    interval of 95 %.
+    """
+    return int(stats.binom.ppf((1 - confidence) / 2, n, 0.5))
+
+
+@functools.cache
+def _t_quantile(degrees: int, confidence: float) -> float:
+    return float(stats.t.isf((1 - confidence) / 2, degrees))
 
 
 def mean_interval(values: ArrayLike) -> Interval:
@@ -123,7 +146,8 @@ def prediction(values: ArrayLike, reported: float, rounding: float = 0.0) -> tup
     Returns:
         The mean of the values with Student's prediction interval for one more value (Hahn and
         Meeker, Statistical Intervals, 1991), and the two-sided p of the reported one; NaN where
-        some values are infinite, which have no such interval, unless all are: 0.
+        some values are infinite, which have no such interval, unless all are: 0. Where all values
+        are the same, p is that of n + 1 exchangeable runs of which the last is the odd one.
     """
     known = Location.of(values).values
     n = len(known)
@@ -131,9 +155,13 @@ def prediction(values: ArrayLike, reported: float, rounding: float = 0.0) -> tup
         p = 0.0 if n and np.isinf(known).all() else math.nan
         return Interval(_median(known), math.nan, math.nan, n), p
     mean, spread = float(known.mean()), float(known.std(ddof=1)) * math.sqrt(1 + 1 / n)
-    reach = float(stats.t.isf((1 - PREDICTION_CONFIDENCE) / 2, n - 1)) * spread
+    reach = _t_quantile(n - 1, PREDICTION_CONFIDENCE) * spread
     beyond = max(0.0, abs(reported - mean) - rounding)
-    p = 2 * float(stats.t.sf(beyond / spread, n - 1)) if spread else float(beyond == 0)
+    if known[-1] - known[0] <= _ROUNDING * np.abs(known).max():
+        return Interval(mean, mean, mean, n), 1.0 if beyond <= _ROUNDING * abs(mean) else 1 / (
+            n + 1
+        )
+    p = 2 * float(special.stdtr(n - 1, -beyond / spread))
     return Interval(mean, mean - reach, mean + reach, n), p
 
 
@@ -144,11 +172,15 @@ def share(of: ArrayLike) -> Interval:
     0.699
     """
     counted = np.asarray(of, dtype=bool)
-    n = len(counted)
+    return wilson(int(counted.sum()), len(counted))
+
+
+def wilson(num: int, n: int) -> Interval:
+    """The share of `num` of n, with Wilson's interval."""
     if n == 0:
         return Interval(math.nan, math.nan, math.nan, 0)
-    ends = stats.binomtest(int(counted.sum()), n).proportion_ci(CONFIDENCE, method="wilson")
-    return Interval(float(counted.mean()), float(ends.low), float(ends.high), n)
+    ends = stats.binomtest(num, n).proportion_ci(CONFIDENCE, method="wilson")
+    return Interval(num / n, float(ends.low), float(ends.high), n)
 
 
 def _median(ordered: NDArray[np.float64]) -> float:
@@ -165,9 +197,13 @@ def paired_differences(values: pd.Series, baseline: pd.Series) -> pd.Series:
     >>> paired_differences(pd.Series([1.0, math.inf]), pd.Series([0.5, math.inf])).tolist()
     [0.5, 0.0]
     """
-    left, right = values.align(baseline, join="inner")
-    ties = np.isinf(left) & (left == right)
-    return left.where(~ties, 0.0) - right.where(~ties, 0.0)
+    left, right = values, baseline
+    if not left.index.equals(right.index):
+        left, right = left.align(right, join="inner")
+    ones, others = left.to_numpy(float), right.to_numpy(float)
+    with np.errstate(invalid="ignore"):  # infinity less infinity, where it is no tie: unknown
+        ties = np.isinf(ones) & (ones == others)
+        return pd.Series(np.where(ties, 0.0, ones - others), left.index)
 
 
 def wilcoxon_p(differences: ArrayLike) -> float:

@@ -80,9 +80,9 @@ def plan_experiment(
     if file.get("num_seeds", 1) > 1 and (num_seeds or quick):
         arguments.append(f"num_seeds={num_seeds or QUICK_NUM_SEEDS}")
     if quick:
-        epochs = file.get("trainer", {}).get("epochs", 10) // QUICK_EPOCHS_DIVISOR
+        epochs = max(1, file.get("trainer", {}).get("epochs", 10) // QUICK_EPOCHS_DIVISOR)
         arguments += [f"trainer.epochs={epochs}", f"dataset.train_size={QUICK_TRAIN_SIZE}"]
-        if "dataset" in file:
+        if "val_size" in file.get("dataset", {}):
             arguments.append(f"dataset.val_size={QUICK_VAL_SIZE}")
         arguments.append(f"hydra.sweep.dir={QUICK_ROOT}")
     arguments += settings

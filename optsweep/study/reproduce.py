@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import functools
 import sys
 import time
 import traceback
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +21,9 @@ from optsweep.cli.grids import Cell
 from optsweep.cli.mistakes import OneLineParser, count, in_one_line
 from optsweep.cli.overrides import options
 from optsweep.cli.time_left import Clock, guess, in_words
+from optsweep.config.checks import InputError
+from optsweep.report.multiplicity import LOOKS
+from optsweep.study import looks
 from optsweep.study.aggregate import tell
 from optsweep.study.constraints import keep_constraints
 from optsweep.study.experiments import (
@@ -76,6 +80,12 @@ def _reproduce(given: argparse.Namespace) -> int:
         )
         if failure := _run(each, clock):
             failures.append(f"{each.name} ({failure})")
+    for each in experiments:
+        if each.name == "b1_timing" and each.is_done():
+            _measure_loops(root, each, console)
+    if not given.quick:
+        most = given.max_seeds or given.num_seeds or LOOKS[-1]
+        failures += _look_again(experiments, root, most, clock, console)
     out = given.out or root / runs.REPORT_FOLDER
     if line := keep_constraints(out, _results(experiments)):
         console.print(line)
@@ -100,16 +110,7 @@ def _run(experiment: Experiment, clock: Clock) -> str:
     """
     missing = experiment.missing()
     started = time.perf_counter()
-    failure = ""
-    try:
-        app.main(experiment.arguments)
-    except SystemExit as stopped:
-        if interrupts.received():
-            raise
-        failure = f"exit code {stopped.code}" if stopped.code else ""
-    except Exception as error:  # whatever it is, the other experiments can still run
-        traceback.print_exc()
-        failure = type(error).__name__
+    failure = _failure(lambda: app.main(experiment.arguments))
     seconds = time.perf_counter() - started
     num_cells = 0
     for cell in missing.values():
@@ -121,12 +122,70 @@ def _run(experiment: Experiment, clock: Clock) -> str:
     return failure
 
 
+def _failure(train: Callable[[], object]) -> str:
+    """Why training failed; empty if it did not."""
+    try:
+        train()
+    except SystemExit as stopped:
+        if interrupts.received():
+            raise
+        return f"exit code {stopped.code}" if stopped.code else ""
+    except InputError as error:
+        return str(error)
+    except Exception as error:  # whatever it is, the others can still be trained
+        traceback.print_exc()
+        return type(error).__name__
+    return ""
+
+
+def _look_again(
+    experiments: Sequence[Experiment], root: Path, most: int, clock: Clock, console: Console
+) -> list[str]:
+    """Train further seeds of the cells of undecided claims, until these are decided or have all.
+
+    Returns:
+        What failed, and why.
+    """
+    from optsweep.report.claims import judge  # noqa: PLC0415
+    from optsweep.report.collection import collect_runs  # noqa: PLC0415
+    from optsweep.study.content import outline  # noqa: PLC0415
+
+    failures: dict[str, str] = {}
+    while True:
+        collection = collect_runs(root)
+        waiting = looks.undecided(judge(outline().claims, collection), collection, most)
+        wanted = looks.extensions(waiting, collection, experiments)
+        cells = {name: one for name, one in wanted.items() if name not in failures}
+        if not cells:
+            return [f"{name} ({why})" for name, why in failures.items()]
+        left = in_words(clock.estimate(one.cell for one in cells.values()))
+        console.print(
+            f"\n[bold]more seeds[/bold]: {len(waiting)} claims are undecided; {len(cells)} cells "
+            f"with further seeds to train; {left} until they are looked at again"
+        )
+        for name, one in cells.items():
+            own = [each for each in experiments if one.extends in each.cells]
+            if why := _failure(functools.partial(looks.train, one, own[0], console)):
+                failures[name] = why
+            else:
+                looks.keep(one, own)
+                clock.learn(one.cell, own[0].result(one.cell) or {"status": "missing"})
+
+
 def _report(root: Path, out: Path, console: Console) -> Report:
     from optsweep.report.report import write_report  # noqa: PLC0415
     from optsweep.study.content import outline  # noqa: PLC0415
 
     console.print(f"\nreport: {out}")
     return write_report(root, out, outline(), num_processes=num_cores())
+
+
+def _measure_loops(root: Path, timed: Experiment, console: Console) -> None:
+    """Time the report's own loop on the images of the experiment that times ours."""
+    from optsweep.study.report_loop import measure_loops  # noqa: PLC0415
+
+    dataset = next(iter(timed.cells.values())).config.dataset
+    measure_loops(root, dataset, console.print)
 
 
 def _missing(experiments: Iterable[Experiment]) -> dict[str, Cell]:
@@ -162,6 +221,13 @@ def parser() -> argparse.ArgumentParser:
     )
     made.add_argument("--only", nargs="+", metavar="NAME", help="experiments, of conf/experiment")
     made.add_argument("--num-seeds", type=count, metavar="N", help="seeds of every cell")
+    made.add_argument(
+        "--max-seeds",
+        type=count,
+        metavar="N",
+        help="of the cells of claims that stay undecided, which get more at a time until then; "
+        f"{LOOKS[-1]} if not given, or as many as --num-seeds",
+    )
     made.add_argument(
         "--quick",
         action="store_true",

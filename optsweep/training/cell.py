@@ -19,6 +19,7 @@ from optsweep.engine import Scores
 from optsweep.engine.choice import ENGINES
 from optsweep.models import build_stack
 from optsweep.runs import mean_accuracy
+from optsweep.surroundings import OtherLoad
 from optsweep.training.checkpoints import Checkpoints
 from optsweep.training.loop import Epoch, Training, train
 from optsweep.training.plan import Plan
@@ -81,6 +82,7 @@ def train_cell(
             on_epoch(epoch)
             checkpoints.after(epoch)
 
+        others = OtherLoad()
         training = train(
             engine,
             dataset,
@@ -93,7 +95,7 @@ def train_cell(
             plan.cycled,
         )
         checkpoints.end()
-        return record_of(plan, training, checkpoints.made_by, recorder.rows)
+        return record_of(plan, training, checkpoints.made_by, recorder.rows, others)
 
 
 def record_of(
@@ -101,6 +103,7 @@ def record_of(
     training: Training,
     made_by: dict[str, Any],
     gradients: list[dict[str, Any]],
+    others: OtherLoad,
 ) -> Record:
     """The record of a cell, within the `threads` that it was trained by.
 
@@ -109,8 +112,11 @@ def record_of(
         training: What it gave.
         made_by: See `provenance.made_by`.
         gradients: What was recorded of weights and gradients.
+        others: What other processes did meanwhile.
     """
-    return Record(_history(plan.config, training), _result(plan, training, made_by), gradients)
+    result = _result(plan, training, made_by)
+    result["other_load"] = others.cores()
+    return Record(_history(plan.config, training), result, gradients)
 
 
 @contextlib.contextmanager

@@ -52,7 +52,7 @@ class Snapshot:
         age: Epochs since the weights were drawn, those of cells before it included.
         alive: Of each seed, whether it had not diverged.
         tensors: Parameters and buffers, (S, *own axes).
-        rng_states: See `Stack`.
+        rng_states: See `Stack`; None in older files of networks that draw nothing.
         engine: Name of the engine that trained it.
         optimizer: What `state` is a state of; see `ResolvedOptimizer.kind`.
         state: What the engine gave of it, see `Engine.state`; None if it cannot be kept.
@@ -325,8 +325,8 @@ def _put(snapshot: Snapshot, stack: Stack) -> None:
     """Give a stack, in place, the tensors of another one, and the states it draws from."""
     for name, tensor in _tensors_of(stack).items():
         tensor.copy_(snapshot.tensors[name])
-    own, saved = stack.rng_states, snapshot.rng_states
-    if own is not None and saved is not None and own[0].shape == saved[0].shape:
+    saved = snapshot.rng_states
+    if saved is not None and stack.rng_states[0].shape == saved[0].shape:
         stack.rng_states = list(saved)  # those of one kind of device mean nothing to another
 
 

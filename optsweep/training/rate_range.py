@@ -8,8 +8,8 @@ credited with what lower ones have learnt before. One piece is Smith's own test.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -19,8 +19,9 @@ from torch.nn import functional
 from optsweep.config.checks import Blaming
 from optsweep.data.tensors import Split, epoch_orders, load_dataset
 from optsweep.models import Stack, build_stack
+from optsweep.optim.curvature import Diagonals, Hutchinson
 from optsweep.optim.resolved import ResolvedOptimizer
-from optsweep.optim.stacks import set_mode, set_rate
+from optsweep.optim.stacks import set_mode, set_rate, take_step, wanted
 from optsweep.training.plan import Plan
 
 
@@ -76,9 +77,11 @@ def measure_range(plan: Plan, rates: np.ndarray, on_step: Callable[[int], None])
     losses = np.full((num_steps, stack.num_seeds), np.nan)
     batches = _batches(plan, train, num_pieces)
     for step in range(num_steps):
-        losses[step] = _backward(stack, *next(batches)).cpu().numpy()
+        estimates = optimizers[0].wanted()  # all are as far as the first
+        means, diagonals = _backward(stack, *next(batches), estimates)
+        losses[step] = means.cpu().numpy()
         for index, optimizer in enumerate(optimizers):
-            optimizer.step(float(rates[index // config.num_seeds, step]))
+            optimizer.step(float(rates[index // config.num_seeds, step]), diagonals)
         on_step(step + 1)
     shape = (num_steps, num_pieces, config.num_seeds)
     return RateRange(rates, losses.reshape(shape).transpose(1, 2, 0))
@@ -96,13 +99,24 @@ class _Member:
         with Blaming("optimizer"):
             set_mode(self._optimizer, training=True)
 
-    def step(self, rate: float) -> None:
+    def wanted(self) -> list[Hutchinson]:
+        """What its next step wants to know of the stack's second derivatives."""
+        stack_of: dict[Tensor, Tensor] = dict(zip(self._own, self._stacks, strict=True))
+        return [
+            replace(request, parameters=[stack_of[each] for each in request.parameters])
+            for request in wanted(self._optimizer)
+        ]
+
+    def step(self, rate: float, diagonals: Diagonals) -> None:
         """Take a step with the stack's gradients; a group's rate stays its multiple of the base."""
+        own_diagonals: dict[Tensor, Tensor] = {}
         for own, tensor in zip(self._own, self._stacks, strict=True):
             own.grad = None if tensor.grad is None else tensor.grad[self._index]
+            if tensor in diagonals:
+                own_diagonals[own] = diagonals[tensor][self._index]
         set_rate(self._optimizer, rate)
         with Blaming("optimizer"):
-            self._optimizer.step()
+            take_step(self._optimizer, own_diagonals)
 
 
 def _batches(plan: Plan, train: Split, num_pieces: int) -> Iterator[tuple[Split, Tensor]]:
@@ -116,8 +130,10 @@ def _batches(plan: Plan, train: Split, num_pieces: int) -> Iterator[tuple[Split,
             yield train, chosen.repeat(num_pieces, 1)
 
 
-def _backward(stack: Stack, train: Split, chosen: Tensor) -> Tensor:
-    """Give the stack its gradients, and tell every network's loss."""
+def _backward(
+    stack: Stack, train: Split, chosen: Tensor, estimates: Sequence[Hutchinson]
+) -> tuple[Tensor, Diagonals]:
+    """Give the stack its gradients, and tell every network's loss and what is wanted beside."""
     done = []
 
     def losses_of_parts() -> Iterator[Tensor]:
@@ -134,5 +150,5 @@ def _backward(stack: Stack, train: Split, chosen: Tensor) -> Tensor:
             yield means.sum()
 
     with Blaming("model"):
-        stack.backward(losses_of_parts())
-    return torch.cat(done)
+        diagonals = stack.backward(losses_of_parts(), estimates)
+    return torch.cat(done), diagonals

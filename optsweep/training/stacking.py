@@ -15,8 +15,9 @@ import torch
 from optsweep.engine import Scores, Work
 from optsweep.engine.choice import ENGINES
 from optsweep.models import Stack, build_stack
+from optsweep.optim.curvature import takes_curvature
 from optsweep.provenance import made_by
-from optsweep.surroundings import available_memory
+from optsweep.surroundings import OtherLoad, available_memory
 from optsweep.training.cell import Record, loaded, record_of, threads
 from optsweep.training.loop import Epoch, Training, train
 from optsweep.training.plan import Plan
@@ -51,13 +52,15 @@ def can_be_stacked(plan: Plan) -> bool:
     """Whether a cell is nothing but epochs of steps, each at a rate from a table.
 
     What ends early, begins with weights, keeps them or records gradients is a cell of its own, and
-    so is one whose schedule changes more than the rate. The compiled engine has no stacks: its
-    threads train seeds one by one.
+    so is one whose schedule changes more than the rate, or whose optimizer wants curvature. The
+    compiled engine has no stacks: its threads train seeds one by one.
     """
     config = plan.config
     keeps = config.trainer.checkpoint or config.trainer.keep_weights
     records = config.record.weights or config.record.gradients
     others = config.start_from is not None or bool(config.stopping) or bool(plan.cycled)
+    optimizers = filter(None, (plan.work.optimizer, plan.work.optimizer.rest))
+    others |= any(takes_curvature(optimizer.target) for optimizer in optimizers)
     return plan.engine.name != "numba" and not (keeps or records or others)
 
 
@@ -104,13 +107,14 @@ def train_cells(
             on_epoch([_of_cell(epoch, plan, seeds) for plan, seeds in _places(plans)])
 
         seeds = [seed for plan in plans for seed in plan.config.seeds]
+        others = OtherLoad()
         training = train(engine, dataset, seeds, _rates(plans), work.batch_size, told)
         records = []
         for plan, place in _places(plans):
             note = f"trained in one stack with {len(plans) - 1} other cells; the time is its share"
             noted = replace(plan, warnings=(*plan.warnings, note))
             own = _training(training, plan, place)
-            records.append(record_of(noted, own, made_by(plan.config), []))
+            records.append(record_of(noted, own, made_by(plan.config), [], others))
         return records
 
 

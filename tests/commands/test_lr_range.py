@@ -35,11 +35,14 @@ def test_every_optimizer(slice_config, optimizer):
     assert np.nanmin(found.losses[1:]) < np.log(10) - 0.1  # … and something at another
 
 
-def test_a_piece_is_a_training_of_its_own_at_rising_rates(slice_config):
-    config = slice_config("optimizer=adam", "batch_size=64", "num_seeds=2", "seed=3")
-    rates = rising_rates(1e-4, 1e-2, 2, 6)
+@pytest.mark.parametrize(
+    ("optimizer", "range_of"), [("adam", (1e-4, 1e-2)), ("sophia", (1e-2, 1.0))]
+)
+def test_a_piece_is_a_training_of_its_own_at_rising_rates(slice_config, optimizer, range_of):
+    config = slice_config(f"optimizer={optimizer}", "batch_size=64", "num_seeds=2", "seed=3")
+    rates = rising_rates(*range_of, 2, 6)
     whole = measure_range(plan_cell(config), rates, lambda step: None)
-    alone = slice_config("optimizer=adam", "batch_size=64", "num_seeds=1", "seed=4")
+    alone = slice_config(f"optimizer={optimizer}", "batch_size=64", "num_seeds=1", "seed=4")
     steps = []
     second = measure_range(plan_cell(alone), rates[1:], steps.append)
     assert steps == [1, 2, 3, 4, 5, 6]

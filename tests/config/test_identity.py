@@ -296,6 +296,10 @@ GOLDEN = [
         "ademamix-lr_0.001-betas_0.9_0.999_0.9999_585a55ba9e",
     ),
     (
+        "optimizer=sophia",
+        "sophiah-lr_0.06-betas_0.96_0.99_d0157e9df6",
+    ),
+    (
         "+optimizer.groups.last.lr=0.01",
         "last_lr_0.01_a42d395a10",
     ),

@@ -5,7 +5,8 @@ import math
 import numpy as np
 import pytest
 import torch
-from functions import Draw, sgd, whole
+from functions import Draw, Function, sgd, whole
+from pytorch_optimizer import SophiaH
 from torch import nn
 from torch.autograd.functional import hessian
 
@@ -13,6 +14,7 @@ from optsweep.data.tensors import Split
 from optsweep.diagnosis.budget import descent_budget
 from optsweep.diagnosis.escape import find_escape, slope_drop
 from optsweep.diagnosis.examination import Settings, examine
+from optsweep.diagnosis.forks import training_curvature, training_gradient
 from optsweep.diagnosis.lanczos import extreme_eigenpairs, lanczos, until_converged
 from optsweep.diagnosis.noise import constant_inputs, gradient_noise, mean_cosine, signal
 from optsweep.diagnosis.operators import MeanLoss
@@ -257,6 +259,30 @@ def test_momentum_goes_on_from_its_state(tiny, exact):
     first.step(gradient)
     assert torch.allclose(first.update(gradient), -0.19 * gradient, rtol=1e-10)
     assert torch.allclose(first.update(gradient), -0.19 * gradient, rtol=1e-10)  # none was taken
+
+
+def test_sophia_is_told_the_curvature_where_it_stands():
+    """Of x^4 with signs as noise the estimate is exact: 12 x^2, times the examples' mean."""
+    shares = torch.tensor([0.5, 1.5, 2.5], dtype=torch.float64)
+    quartic = Function(lambda w, e: shares[e] * (w**4).sum(), 3, num_examples=3, rows=2)
+    start = torch.tensor([1.0, -2.0, 0.5], dtype=torch.float64)
+    settings = {"update_period": 2, "hessian_distribution": "rademacher"}
+
+    def build(named):
+        return SophiaH([tensor for _, tensor in named], lr=0.1, **settings)
+
+    walker = Walker(Method(build, SophiaH, 0.1, 3, settings), start, quartic.shapes)
+    plain = nn.Parameter(start.unsqueeze(0).clone())
+    peer = SophiaH([plain], lr=0.1, **settings)
+    examples = torch.arange(3)
+    for step in range(5):
+        gradient = training_gradient(quartic, walker.point, examples)
+        walker.step(gradient, curvature=training_curvature(quartic, walker.point, examples))
+        plain.grad = gradient.unsqueeze(0)
+        due = step % 2 == 0
+        peer.step(hessian=[1.5 * 12 * plain.detach() ** 2] if due else None)
+        assert torch.allclose(walker.point, plain.detach()[0], rtol=1e-12)
+        walker = walker.copy()  # which has the settings that it keeps for itself
 
 
 def test_steps_without_the_sharpest_directions(tiny, exact, probe):

@@ -4,10 +4,12 @@ The options are those of conf/optimizer. The plain loop takes nothing from optsw
 and the order of the examples; it calls the packages as their authors do.
 """
 
+import warnings
+
 import numpy as np
 import pytest
 import torch
-from pytorch_optimizer import SOAP, AdEMAMix, Lion, Prodigy
+from pytorch_optimizer import SOAP, AdEMAMix, Lion, Prodigy, SophiaH
 from schedulefree import AdamWScheduleFree, SGDScheduleFree
 from torch import nn
 from torch.nn import functional
@@ -18,7 +20,13 @@ from optsweep.engine.reference import ReferenceEngine
 from optsweep.models import build_stack
 from optsweep.models.initializers import default
 from optsweep.optim.resolved import resolve_optimizer
-from optsweep.optim.stacks import JoinedOptimizer, SeedwiseOptimizer, set_mode
+from optsweep.optim.stacks import (
+    JoinedOptimizer,
+    SeedwiseOptimizer,
+    set_mode,
+    take_step,
+    wanted,
+)
 from optsweep.training.cell import train_cell
 from optsweep.training.plan import plan_cell
 
@@ -27,6 +35,7 @@ NUM_TRAIN, BATCH_SIZE, EPOCHS = 300, 24, 2  # 26 steps: SOAP turns its bases twi
 SEEDS = range(3, 5)
 NETWORKS = {
     "mlp": MLPConfig((20, 12), layernorm_position=(1,)),
+    "mlp that drops": MLPConfig((20, 12), dropout=0.2),
     "lenet": ModuleConfig("optsweep.models.lenet.LeNet"),
 }
 MUON = pytest.mark.skipif(not hasattr(torch.optim, "Muon"), reason="this torch has no Muon")
@@ -63,12 +72,13 @@ PLAIN = {
     "soap": lambda net: SOAP(net.parameters(), lr=3e-3, weight_decay=0.0),
     "prodigy": lambda net: Prodigy(net.parameters(), lr=1.0),
     "ademamix": lambda net: AdEMAMix(net.parameters(), lr=1e-3),
+    "sophia": lambda net: SophiaH(net.parameters(), lr=0.06),  # estimates the Hessian itself
 }
 # What the probe has to find out: which treat the seeds of a stack apart by themselves.
 APART = {"muon": JoinedOptimizer, "soap": SeedwiseOptimizer, "prodigy": SeedwiseOptimizer}
 # A step of SOAP turns on eigenvectors of a matrix of small rank, which tell rounding apart: only
 # where both take the same operations can they be compared.
-NETWORKS_OF = {"muon": [*NETWORKS], "soap": ["lenet"]}
+NETWORKS_OF = {"muon": ["mlp", "lenet"], "soap": ["lenet"], "sophia": [*NETWORKS]}
 CASES = [
     pytest.param(name, network, marks=MUON if name == "muon" else ())
     for name in PLAIN
@@ -89,6 +99,11 @@ def plain_network(network):
             *[nn.Flatten(), nn.Linear(784, 20), nn.ReLU(), nn.LayerNorm(20)],
             *[nn.Linear(20, 12), nn.ReLU(), nn.Linear(12, 10)],
         )
+    if network == "mlp that drops":
+        return nn.Sequential(
+            *[nn.Flatten(), nn.Linear(784, 20), nn.ReLU(), nn.Dropout(0.2)],
+            *[nn.Linear(20, 12), nn.ReLU(), nn.Dropout(0.2), nn.Linear(12, 10)],
+        )
     return nn.Sequential(
         *[nn.Conv2d(1, 6, 5, padding=2), nn.ReLU(), nn.MaxPool2d(2)],
         *[nn.Conv2d(6, 16, 5), nn.ReLU(), nn.MaxPool2d(2)],
@@ -101,7 +116,10 @@ def train_plainly(name, network, seed, dataset, cycled=False):
     """After each epoch the mean loss of its batches and the loss on the test images."""
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        net = plain_network(network).double()
+        return trained_plainly(name, plain_network(network).double(), seed, dataset, cycled)
+
+
+def trained_plainly(name, net, seed, dataset, cycled):
     optimizer = (PLAIN | TORCH_S_OWN)[name](net)
     images, labels = dataset.train.images, dataset.train.labels
     num_steps = EPOCHS * -(-len(labels) // BATCH_SIZE)
@@ -110,17 +128,21 @@ def train_plainly(name, network, seed, dataset, cycled=False):
         scheduler = torch.optim.lr_scheduler.OneCycleLR(optimizer, rate, num_steps)
     losses = []
     for epoch in range(1, EPOCHS + 1):
+        net.train()
         if hasattr(optimizer, "train"):
             optimizer.train()
         loss_sum = 0.0
         for batch in epoch_orders([seed], epoch, len(labels), CPU)[0].split(BATCH_SIZE):
             loss = functional.cross_entropy(net(images[batch]), labels[batch])
             net.zero_grad()
-            loss.backward()
+            with warnings.catch_warnings():  # of a circle, which zero_grad breaks
+                warnings.simplefilter("ignore")
+                loss.backward(create_graph=name == "sophia")
             optimizer.step()
             if cycled and scheduler.last_epoch < num_steps - 1:
                 scheduler.step()
             loss_sum += loss.item() * len(batch)
+        net.eval()
         if hasattr(optimizer, "eval"):
             optimizer.eval()
         with torch.no_grad():
@@ -169,14 +191,21 @@ def test_every_step_is_the_package_s(compose, name):
     built, peers = optimizer.build(named), [PLAIN[name](net) for net in plain]
     for each in (built, *peers):
         set_mode(each, training=True)
-    for _ in range(25):
+    for step in range(25):
         for place, (_, ours) in enumerate(named):
             ours.grad = torch.randn(ours.shape, generator=generator, dtype=torch.double)
             ours.grad[1] *= 100  # which a common norm or count would show
             for index, net in enumerate(plain):
                 [*net.parameters()][place].grad = ours.grad[index].clone()
-        for each in (built, *peers):
-            each.step()
+        requests = wanted(built)
+        assert bool(requests) is (name == "sophia" and step % 10 == 0)
+        diagonals = {ours: ours.grad.square().flip(-1) for _, ours in named}
+        take_step(built, diagonals)
+        for index, peer in enumerate(peers):
+            if requests:
+                peer.step(hessian=[diagonals[ours][index] for _, ours in named])
+            else:
+                peer.step()
         for place, (_, ours) in enumerate(named):
             theirs = torch.stack([[*net.parameters()][place].detach() for net in plain])
             torch.testing.assert_close(ours.detach(), theirs, rtol=1e-12, atol=1e-12)
@@ -212,6 +241,7 @@ LEARNED = {
     "soap": 0.735,
     "prodigy": 0.665,
     "ademamix": 0.67,
+    "sophia": 0.68,
 }
 
 

@@ -204,6 +204,7 @@ OF_PACKAGES = (
     "schedulefree_adamw",
     "schedulefree_sgd",
     "soap",
+    "sophia",
 )
 
 

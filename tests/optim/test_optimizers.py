@@ -4,6 +4,7 @@ import inspect
 import math
 
 import pytest
+import pytorch_optimizer
 import torch
 
 from optsweep.config.checks import InputError
@@ -336,6 +337,19 @@ def test_stackable(name):
     assert is_stackable(lambda p: target(p, **settings))
 
 
+@pytest.mark.parametrize("name", ["SophiaH", "AdaHessian"])
+def test_stackable_with_second_derivatives(name):
+    assert is_stackable(getattr(pytest.importorskip("pytorch_optimizer"), name))
+
+
+class MixedSophia(pytorch_optimizer.SophiaH):
+    """Takes one mean over the second derivatives of all seeds."""
+
+    def step(self, closure=None, hessian=None):
+        mixed = hessian and [each.mean().expand_as(each).clone() for each in hessian]
+        return super().step(closure, mixed)
+
+
 @pytest.mark.parametrize("name", ["Adafactor", "Muon", "SparseAdam", "LBFGS"])
 def test_not_stackable(name):
     target = optimizer_class(name)
@@ -387,7 +401,7 @@ class LateSGD(torch.optim.SGD):
                     parameter.data -= parameter.data.mean()
 
 
-@pytest.mark.parametrize("target", [CentralizedSGD, ClippedSGD, LateSGD])
+@pytest.mark.parametrize("target", [CentralizedSGD, ClippedSGD, LateSGD, MixedSophia])
 def test_what_mixes_seeds_or_counts_axes_is_not_stackable(target):
     assert not is_stackable(lambda p: target(p, lr=0.1))
 

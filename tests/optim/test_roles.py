@@ -156,7 +156,6 @@ REFUSED = [
     ("optimizer=muon optimizer.rest._target_=os.system", "optimizer._target_=os.system: expected"),
     ("optimizer=adam optimizer.betas=[0.9,0.9,0.9]", "betas=.*: expected two numbers in"),
     ("optimizer=ademamix optimizer.betas=[0.9,0.9]", "betas=.*: expected three numbers in"),
-    ("optimizer=pytorch_optimizer.SophiaH", "SophiaH needs second derivatives"),
 ]
 
 

@@ -50,13 +50,14 @@ def two_cells(tmp_path):
 
 
 def test_a_verdict_rests_on_the_paired_differences(two_cells):
-    collection = two_cells([0.55, 0.6, 0.7, 0.8, 0.9], [0.65, 0.7, 0.8, 0.9, 1.0])
+    values = [0.55, 0.6, 0.7, 0.8, 0.9, 0.65, 0.75, 0.85, 0.6, 0.7]
+    collection = two_cells(values, [each + 0.1 for each in values])
     judged = judged_one(claim_of(), collection)
     assert judged.verdict == HOLDS
-    assert judged.finding.effect == pytest.approx((-0.1, -0.1, -0.1, 5))
+    assert judged.finding.effect == pytest.approx((-0.1, -0.1, -0.1, 10))
     assert judged.evidence == (
         "Test accuracy: gaussian = 0.71; default = 0.81. Decided by gaussian − default: −0.1, "
-        "interval −0.1 … −0.1, p < 0.0001, n = 5 seeds."
+        "interval −0.1 … −0.1, p = 0.002, n = 10 seeds."
     )
     assert judged_one(claim_of(kind="greater"), collection).verdict == REVERSED
 
@@ -68,7 +69,7 @@ def test_a_diverged_seed_counts_and_is_told(two_cells):
     assert judged.finding.effect.estimate == 0
     assert judged.verdict == UNDECIDED
     assert "Diverged seeds: gaussian 2 of 5." in judged.evidence
-    assert judged_one(claim_of(), two_cells([None] * 5, [0.6] * 5)).verdict == HOLDS
+    assert judged_one(claim_of(), two_cells([None] * 10, [0.6] * 10)).verdict == HOLDS
 
 
 def test_collapsed_seeds_are_told_apart_from_the_others(two_cells):
@@ -146,7 +147,7 @@ def test_a_claim_without_its_cells_says_so(tree, two_cells):
 
 
 def test_others_of_the_experiment_join_the_comparison(two_cells):
-    collection = two_cells([0.6] * 5, [0.7] * 5)
+    collection = two_cells([0.6] * 10, [0.7] * 10)
     judged = judged_one(
         claim_of(kind="highest", cells=[{"init": "default"}], others={}), collection
     )
@@ -154,7 +155,7 @@ def test_others_of_the_experiment_join_the_comparison(two_cells):
 
 
 def test_the_table_has_a_row_per_claim(two_cells):
-    collection = two_cells([0.6] * 5, [0.7] * 5)
+    collection = two_cells([0.6] * 10, [0.7] * 10)
     missing = claim_of(id="r1_init_y", cells=[{"init": "xavier"}, {"init": "default"}])
     table = claims_table(judge([claim_of(), missing], collection))
     assert list(table.columns) == [
@@ -191,3 +192,17 @@ def test_a_claim_is_reversed_only_if_it_is_under_all_readings(two_cells):
     assert (judged.verdict, judged.finding.of) == (REVERSED, "default (second)")
     undecided = two_cells([0.7, 0.71, 0.72, 0.7, 0.71], [0.8, 0.91, 0.99, 0.86, 0.95])
     assert judged_one(readings_of(options=Options(value=0.9)), undecided).verdict == UNDECIDED
+
+
+def test_a_reading_under_which_nothing_learned_is_left_out_and_told(two_cells):
+    learned, failed = [0.7, 0.71, 0.72, 0.7, 0.71], [0.1] * 5
+    given = {"measure": {"name": "wobble"}, "kind": "at_most", "options": Options(value=1.0)}
+    collection = two_cells(learned, failed)
+    judged = judged_one(readings_of(**given), collection)
+    assert (judged.verdict, judged.finding.of) == (HOLDS, "gaussian (first)")
+    assert "With too few seeds to compare: second." in judged.evidence
+    alone = judged_one(readings_of(**given, readings={"only": {"init": "gaussian"}}), collection)
+    assert judged.finding.least_p == alone.finding.least_p
+    neither = judged_one(readings_of(**given), two_cells(failed, failed))
+    assert neither.verdict == UNDECIDED
+    assert "too few" not in neither.evidence

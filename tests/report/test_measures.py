@@ -63,6 +63,20 @@ def test_seconds_leave_out_the_first_epoch_and_belong_to_the_stack(collection):
     assert steps.to_dict() == {0: pytest.approx(2 / 235)}
 
 
+def test_times_beside_other_work_are_not_known(tmp_path):
+    curves = {seed: curve(*[(1, 0.5)] * 4) for seed in (0, 1)}
+    for seed, load in ((0, 0.02), (2, 1.3), (4, None)):
+        own = {seed + at: rows for at, rows in curves.items()}
+        write_cell(tmp_path, config_of(seed=seed, num_seeds=2), own, other_load=load)
+    collection = collect_runs(tmp_path)
+    cells = list(collection.cells.index)
+    assert len(collection.taken_alone(cells)) == 2
+    found = measure(collection, cells, {"name": "seconds_per_epoch"})
+    assert found.to_dict() == pytest.approx({0: 2.0, 2: math.nan, 4: 2.0}, nan_ok=True)
+    reached = measure(collection, cells, {"name": "seconds_to", "test_accuracy": 0.5})
+    assert reached.isna().to_dict() == {seed: seed in (2, 3) for seed in range(6)}
+
+
 def test_an_unknown_measure_is_a_mistake(collection):
     (setting,) = collection.find("r1_init", {"init": "default"})
     with pytest.raises(ValueError, match="there is no measure colour"):
@@ -146,9 +160,11 @@ TRACES = {  # of epochs 0 to 6
         ({"name": "first_moving_epoch", "weight": "signal"}, 0),
         ({"name": "gradient_size", "weight": "signal"}, 5),
         ({"name": "pixel_nonzero", "weight": WEIGHTS[0]}, 0.01),
-        ({"name": "sign_changes", "of": "max", "weights": WEIGHTS}, 1.0),
-        ({"name": "sign_changes", "of": "min", "weights": WEIGHTS}, 0.0),
-        ({"name": "settling", "weights": WEIGHTS}, 0.0),
+        ({"name": "initial_gradient", "parameter": "linear1.weight"}, 3),
+        ({"name": "sign_changes", "weight": WEIGHTS[0]}, 1.0),
+        ({"name": "sign_changes", "weight": WEIGHTS[1]}, 0.0),
+        ({"name": "settling", "weight": WEIGHTS[0]}, 1.0),
+        ({"name": "settling", "weight": WEIGHTS[2]}, 0.0),
     ],
 )
 def test_measures_of_gradients(tmp_path, of, expected):

@@ -91,7 +91,7 @@ def test_a_rounded_figure_may_be_anything_that_rounds_to_it():
     outside = prediction(values, 0.9)[1]
     assert outside == pytest.approx(prediction(values, 0.95, rounding=0.05)[1])
     assert prediction(values, 0.85, rounding=0.05)[1] == 1.0
-    assert [prediction([1.0, 1.0], each)[1] for each in (1.0, 1.1)] == [1.0, 0.0]
+    assert [prediction([1.0, 1.0], each)[1] for each in (1.0, 1.1)] == [1.0, 1 / 3]
 
 
 def test_differences_are_paired_by_seed():

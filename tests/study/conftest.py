@@ -9,7 +9,9 @@ from optsweep import runs
 from optsweep.cli.composition import config_dir
 from optsweep.cli.overrides import options
 from optsweep.report.collection import collect_runs
+from optsweep.report.loops import LOOPS, Timing, keep_timings
 from optsweep.study.experiments import plan_experiment
+from optsweep.study.report_loop import BATCH_SIZES
 
 
 @pytest.fixture(scope="session")
@@ -28,4 +30,6 @@ def planned(tmp_path_factory):
         for cell in cells.values():
             if not (root / runs.CELLS_FOLDER / cell.name).exists():
                 write_made_up(root, cell.config)
+    forms = [(loop, size, 1 + len(loop) / size) for loop in LOOPS for size in BATCH_SIZES]
+    keep_timings(root, [Timing(repeat, *form) for repeat in range(5) for form in forms])
     return collect_runs(root)

@@ -51,10 +51,15 @@ def test_every_cell_can_be_trained(experiment):
 
 def test_seeds_are_the_same_everywhere(experiment):
     seeds = {tuple(cell.config.seeds) for cell in experiment.cells.values()}
+    forty = {tuple(range(first, first + 10)) for first in (0, 10, 20, 30)}
     expected = {
-        "b1_timing": {(0,), (1,), (2,)},
+        "b1_timing": {(seed,) for seed in range(10)},
+        "calibration": {tuple(range(200))},
+        "r1_batch_size_eager": {(seed,) for seed in range(10)},
         "r1_scheduler_lenet": {tuple(range(5))},
         "b5_why_slow": {(0, 1)},
+        "b3_amsgrad_more_seeds": forty,
+        "b6_layernorm_adam": forty,
     }
     assert seeds == expected.get(experiment.name, {tuple(range(10))})
 
@@ -77,12 +82,29 @@ def test_the_reports_other_settings():
     assert (gradients.trainer.epochs, gradients.trainer.batch_size) == (30, 256)
     assert gradients.record.gradients
     assert all(config.record.weights for config in configs("b4_adamw"))
+    for name in ("b3_betas", "b3_amsgrad", "b4_adamw"):
+        assert {config.trainer.batch_size for config in configs(name)} == {500}
     layernorm = configs("b6_layernorm")
     assert {config.model.hidden_sizes for config in layernorm} == {(128, 56, 32)}
     assert {config.optimizer["lr"] for config in layernorm} == {0.1}
     for question in outline().questions:
         if question.id in EXPERIMENTS and not question.id.startswith("b5_"):
             assert {config.trainer.epochs for config in configs(question.id)} == {10}
+
+
+@pytest.mark.parametrize("name", ["r1_scheduler", "r2_scheduler", "r3_scheduler"])
+def test_a_long_run_has_room_for_the_reports_milestones(name):
+    long = [cell.config for cell in planned(f"{name}_long").cells.values()]
+    (milestones,) = [
+        config.scheduler["milestones"] for config in long if "milestones" in config.scheduler
+    ]
+    assert {config.trainer.epochs > max(milestones) for config in long} == {True}
+    short = [cell.config for cell in planned(name).cells.values()]
+    as_short = [
+        dataclasses.replace(config, trainer=dataclasses.replace(config.trainer, epochs=10))
+        for config in long
+    ]
+    assert all(config in short for config in as_short)
 
 
 def test_lenet_is_compared_with_the_mlp_alone():

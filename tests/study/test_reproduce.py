@@ -16,7 +16,9 @@ from optsweep.cli.grids import Cell
 from optsweep.cli.time_left import Clock, guess
 from optsweep.config.schema import Config, InputError, TrainerConfig
 from optsweep.data.tensors import load_dataset
+from optsweep.report.collection import collect_runs
 from optsweep.study.experiments import QUICK_ROOT
+from optsweep.sweeps import latest_list
 
 TESTS = Path(__file__).resolve().parents[1]
 
@@ -100,6 +102,35 @@ def test_two_experiments_are_stopped_and_continued(start, run, tmp_path):
     assert "to train" not in output
     assert output.endswith("write_report multirun elsewhere\n")
     assert results(tmp_path) == after
+
+
+def test_undecided_claims_get_more_seeds(run, tmp_path):
+    # Four seeds decide nothing; the next look is at ten, and four at a time make twelve.
+    arguments = ("--only", "r1_init", "--num-seeds", "4", "--max-seeds", "10")
+    code, output, errors = run(*arguments, settings=["trainer.epochs=2"])
+    assert (code, errors) == (0, "")
+    assert "3 claims are undecided; 6 cells with further seeds to train" in output
+    folder = tmp_path / runs.RUNS_FOLDER
+    collection = collect_runs(folder)
+    assert collection.experiments == ["r1_init"]
+    assert not collection.damaged
+    settings = collection.settings_of("r1_init")
+    assert [setting.label for setting in settings] == ["default", "gaussian", "xavier"]
+    for setting in settings:
+        assert setting.is_trained
+        assert sorted(collection.seeds_of(setting.cells).index) == list(range(12))
+    accuracies = collection.seeds_of(settings[0].cells)["test_loss"]
+    assert accuracies.nunique() == 12  # they are seeds of their own
+
+    before = results(tmp_path)
+    assert len(before) == 9
+    code, output, errors = run(*arguments, settings=["trainer.epochs=2"])
+    assert (code, errors) == (0, "")
+    assert "to train" not in output
+    assert results(tmp_path) == before
+    # Another sweep of the same name has none of them.
+    run("--only", "r1_init", "--num-seeds", "1", settings=["trainer.epochs=1"])
+    assert len(latest_list(folder / "r1_init")) == 3
 
 
 def test_a_failure_is_told_at_the_end_and_the_others_go_on(run, tmp_path):

@@ -185,6 +185,8 @@ def test_a_killed_cell_goes_on_as_if_nothing_had_happened(
         ["model.dropout=0.3", "scheduler=one_cycle", "scheduler.cycle_momentum=true"],
         ["optimizer=soap", "trainer.epochs=3"],
         ["optimizer=ademamix", "+optimizer.groups.last.lr=1e-4"],
+        # Its noise comes from the generators that dropout draws from.
+        ["optimizer=sophia", "model.dropout=0.3", "optimizer.update_period=3"],
         pytest.param(
             ["optimizer=muon"],
             marks=pytest.mark.skipif(not hasattr(torch.optim, "Muon"), reason="torch without Muon"),
