@@ -31,34 +31,42 @@ def num_cores() -> int:
     return max(1, min(counts))
 
 
-class OtherLoad:
+def process_name() -> str:
+    """A name that no other process on any machine has had, but by chance."""
+    return f"{os.getpid()}-{_STARTED}"
+
+
+_STARTED = time.time_ns()
+
+
+class OtherCores:
     """How many cores other processes keep busy, from when this is made until it is asked."""
 
     def __init__(self) -> None:
         """Begin now."""
-        self._before = _clocks()
+        self._began, self._before = time.perf_counter(), seconds_of_others(os.getpid())
 
-    def cores(self) -> float | None:
-        """Cores on average, 0 where there was nothing else; None: unknown on this system.
+    def mean(self) -> float | None:
+        """On average, 0 where there was nothing else; None: unknown on this system.
 
         What the machine's own housekeeping needs counts, and is a few hundredths.
         """
-        if self._before is None or (now := _clocks()) is None:
+        seconds, after = time.perf_counter() - self._began, seconds_of_others(os.getpid())
+        if self._before is None or after is None or not seconds:
             return None
-        wall, busy, own = (b - a for a, b in zip(self._before, now, strict=True))
-        return round(max(0.0, busy - own) / wall, 3) if wall > 0 else None
+        return round(max(0.0, (after - self._before) / seconds), 2)
 
 
-def _clocks() -> tuple[float, float, float] | None:
-    """Seconds of the wall, of all processors' work, and of this process's and its children's."""
+def seconds_of_others(pid: int) -> float | None:
+    """Seconds of all cores that processes but `pid` have used; None where Linux does not tell."""
     try:
-        first, *_ = Path("/proc/stat").read_text().splitlines()
-        user, nice, system, _, _, irq, softirq, *_ = map(int, first.split()[1:])
-    except (OSError, ValueError):
+        machine = Path("/proc/stat").read_text(encoding="ascii").partition("\n")[0].split()[1:]
+        own = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()
+    except OSError:
         return None
-    ticks = user + nice + system + irq + softirq
-    own = os.times()
-    return time.monotonic(), ticks / os.sysconf("SC_CLK_TCK"), sum(own[:4])
+    user, nice, system, _idle, _waiting, *interrupts = map(int, machine[:8])
+    ticks = user + nice + system + sum(interrupts) - int(own[11]) - int(own[12])
+    return ticks / os.sysconf("SC_CLK_TCK")
 
 
 def available_memory() -> int | None:

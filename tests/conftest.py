@@ -2,6 +2,7 @@
 
 import functools
 import gzip
+import json
 import os
 import shutil
 import signal
@@ -147,6 +148,15 @@ def train_and_keep(monkeypatch):
     return trained
 
 
+def slice_arguments(data_root) -> list[str]:
+    on_cpu = ("dataset=slice", f"dataset.root={data_root}", "trainer.device=cpu")
+    return ["--config-dir", str(TESTS / "conf"), *on_cpu]
+
+
+def program_environment() -> dict[str, str]:
+    return os.environ | {"PYTHONPATH": str(TESTS.parent), "COLUMNS": "120"}
+
+
 @pytest.fixture
 def start(tmp_path, data_root):
     """`start(*arguments)`: the program on the slice, in an empty folder."""
@@ -154,11 +164,10 @@ def start(tmp_path, data_root):
     def started(
         *arguments: str, module=("-m", "optsweep"), new_session=False, **environment: str
     ) -> subprocess.Popen:
-        slice_arguments = ("dataset=slice", f"dataset.root={data_root}", "trainer.device=cpu")
         return subprocess.Popen(
-            [sys.executable, *module, "--config-dir", TESTS / "conf", *slice_arguments, *arguments],
+            [sys.executable, *module, *slice_arguments(data_root), *arguments],
             cwd=tmp_path,
-            env=os.environ | {"PYTHONPATH": str(TESTS.parent), "COLUMNS": "120"} | environment,
+            env=program_environment() | environment,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
@@ -168,13 +177,44 @@ def start(tmp_path, data_root):
     return started
 
 
+@pytest.fixture(scope="session")
+def program_server():
+    """See the module of this name."""
+    with subprocess.Popen(
+        [sys.executable, TESTS / "program_server.py"],
+        env=os.environ | {"PYTHONPATH": str(TESTS.parent)},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as server:
+        yield server
+        server.stdin.close()
+
+
 @pytest.fixture
-def run(start):
-    """`run(*arguments)`: (exit code, standard output, standard error)."""
+def run(start, tmp_path, tmp_path_factory, data_root, program_server):
+    """`run(*arguments)`: (exit code, standard output, standard error).
+
+    With keywords, by a new interpreter; else without its imports.
+    """
 
     def ran(*arguments: str, **keywords) -> tuple[int, str, str]:
-        process = start(*arguments, **keywords)
-        output, errors = process.communicate()
-        return process.returncode, output, errors
+        if keywords:
+            process = start(*arguments, **keywords)
+            output, errors = process.communicate()
+            return process.returncode, output, errors
+        told = [tmp_path_factory.mktemp("told") / name for name in ("output", "errors")]
+        for path in told:
+            path.touch()
+        request = {
+            "arguments": slice_arguments(data_root) + list(arguments),
+            "folder": str(tmp_path),
+            "environment": program_environment(),
+            "output": str(told[0]),
+            "errors": str(told[1]),
+        }
+        print(json.dumps(request), file=program_server.stdin, flush=True)
+        code = int(program_server.stdout.readline())
+        return code, told[0].read_text(), told[1].read_text()
 
     return ran

@@ -35,6 +35,8 @@ _OF_MANY: dict[str, Callable[..., pd.Series]] = {
     "interaction": grids.interaction,
     "loop_ratio": loops.loop_ratio,
 }
+# Of these, what says nothing of the settings themselves.
+_OF_NONE = ("loop_ratio",)
 # What a cell of a claim says beside its settings: where it is, and that the best is meant.
 _DIRECTIONS = ("in", "best")
 _NOTHING = Interval(float("nan"), float("nan"), float("nan"), 0)
@@ -166,7 +168,8 @@ def _samples(claim: Claim, collection: Collection) -> tuple[list[Sample], list[S
         found = _find(claim, collection, cell)
         if cell.get("best"):
             found = [one for one in [grids.best_of(collection, found)] if one]
-        compared += found
+        if name not in _OF_NONE:
+            compared += found
         if name in _OF_MANY:
             options = {key: value for key, value in claim.measure.items() if key != "name"}
             samples.append(Sample(_name(claim, cell), _OF_MANY[name](collection, found, **options)))

@@ -47,10 +47,10 @@ _COLUMNS = {
 _MEMBER_COLUMNS = ("experiment", "cell", "label", "settings")
 _CELL_COLUMNS = (
     *("seconds", "device", "engine", "num_threads", "objective", "num_seeds", "num_diverged"),
-    *("status", "reason", "facets", "code", "other_load"),
+    *("status", "reason", "facets", "code", "other_cores", "process"),
 )
 # Cores that other processes may keep busy while a time is taken: a machine's own housekeeping.
-MOST_OTHER_LOAD = 0.1
+MOST_OTHER_CORES = 0.1
 
 
 @dataclass(frozen=True)
@@ -103,8 +103,8 @@ class Collection:
         quick: What `quick.json` says; None for full runs.
         cells: A row per cell, index `cell`: status, reason, num_seeds, num_diverged, seconds,
             device, engine, num_threads, objective, `facets`, a mapping of its configuration,
-            `code`, see `provenance.code_of`, and other_load, the cores that other processes kept
-            busy meanwhile, NaN or None where that is not known.
+            `code`, see `provenance.code_of`, other_cores, the cores that other processes kept
+            busy meanwhile, and process, a name of the one that trained it; None: not known.
         seeds: A row per trained cell and seed: `SEED_COLUMNS` and generalisation_gap, the
             accuracy of the final weights on the training split less that on the test split.
         history: `runs.HISTORY_COLUMNS` of all trained cells, with a column `cell`.
@@ -163,8 +163,8 @@ class Collection:
 
     def taken_alone(self, cells: Sequence[str]) -> list[str]:
         """Those of some cells whose times are not known to have been taken beside other work."""
-        load = self.cells.loc[list(cells), "other_load"].astype(float)
-        return list(load.index[~(load > MOST_OTHER_LOAD)])
+        load = self.cells.loc[list(cells), "other_cores"].astype(float)
+        return list(load.index[~(load > MOST_OTHER_CORES)])
 
     def recorded(self, cells: Sequence[str], quantity: str) -> pd.DataFrame:
         """What some cells recorded of a quantity: seed, epoch, parameter, value."""

@@ -71,12 +71,13 @@ class Sample(NamedTuple):
         """Where the values lie."""
         return Location.of(self.values, self.two_modes)
 
-    @property
-    def learned(self) -> pd.Series:
-        """The values of the seeds that learned, if only some did; else all of them."""
+    def like(self, value: float) -> pd.Series:
+        """The values of the seeds of that kind whose mean is nearest to one value."""
         if not self.two_modes:
             return self.values
-        return self.values[self._modes_of(self.values.index) == 0]
+        groups = self.values.dropna().groupby(self._modes_of(self.values.dropna().index))
+        nearest = (groups.mean() - value).abs().idxmin()
+        return groups.get_group(nearest)
 
     def less(self, other: Sample, name: str = "") -> Sample:
         """The differences from another setting, seed by seed."""

@@ -14,20 +14,29 @@ from typing import NamedTuple
 import pandas as pd
 
 from optsweep.config.checks import InputError
-from optsweep.report.collection import Collection, Setting
+from optsweep.report.collection import MOST_OTHER_CORES, Collection, Setting
 from optsweep.runs import LOOPS_FILE, to_csv, write_atomically
 
 WHOLE, NO_PLOTTING, BARE = LOOPS = ("whole", "no plotting", "bare")
-_COLUMNS = ("repeat", "loop", "batch_size", "seconds")
+_COLUMNS = ("repeat", "loop", "batch_size", "seconds", "other_cores")
 
 
 class Timing(NamedTuple):
-    """Seconds of an epoch of one loop, in one of several processes."""
+    """Seconds of an epoch of one loop, in one of several processes.
+
+    Attributes:
+        repeat: Which process.
+        loop: One of `LOOPS`.
+        batch_size: Images of a step.
+        seconds: Wall time, evaluation included.
+        other_cores: Cores that others kept busy meanwhile; None: unknown.
+    """
 
     repeat: int
     loop: str
     batch_size: int
     seconds: float
+    other_cores: float | None = None
 
 
 def keep_timings(folder: Path, timings: Iterable[Timing]) -> None:
@@ -46,7 +55,7 @@ def loop_ratio(collection: Collection, settings: Sequence[Setting], of: str, to:
         to: Those that it is compared with, in the same process.
 
     Returns:
-        A ratio for each repeat.
+        A ratio for each repeat; not known where a time was taken beside other work.
 
     Raises:
         InputError: If nothing was measured, or the file cannot be used.
@@ -54,8 +63,10 @@ def loop_ratio(collection: Collection, settings: Sequence[Setting], of: str, to:
     del settings
     try:
         timings = pd.read_csv(collection.folder / LOOPS_FILE)
+        beside_others = timings["other_cores"].astype(float) > MOST_OTHER_CORES
+        timings["seconds"] = timings["seconds"].astype(float).mask(beside_others)
         timings["form"] = timings["loop"] + ", batch size " + timings["batch_size"].astype(str)
-        seconds = timings.pivot(index="repeat", columns="form", values="seconds").astype(float)
+        seconds = timings.pivot(index="repeat", columns="form", values="seconds")
         return seconds[of] / seconds[to]
     except FileNotFoundError as error:
         raise InputError(f"{LOOPS_FILE} is not there; optsweep reproduce measures it") from error

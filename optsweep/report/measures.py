@@ -200,17 +200,21 @@ def seconds_to(collection: Collection, cells: Sequence[str], **target: float) ->
 def seconds_per_epoch(collection: Collection, cells: Sequence[str]) -> pd.Series:
     """The median seconds of an epoch but the first, which warms up, if there are others.
 
-    One for each cell, by its first seed: epochs of one run are not independent of each other,
-    and repeated runs are. Not known where other processes kept the machine busy meanwhile.
+    One for each process, by the first seed of its first cell: epochs of one run are not
+    independent of each other, nor are runs of one process. Not known where other processes kept
+    the machine busy meanwhile.
     """
-    every = collection.history_of(cells)
-    first = every.groupby("cell")["seed"].min()
-    history = every[every["cell"].isin(collection.taken_alone(cells))]
+    history = collection.history_of(cells)
     history = history[history["seed"] == history.groupby("cell")["seed"].transform("min")]
-    seconds = history.sort_values("epoch").set_index(["seed", "epoch"])["seconds"]
-    spent = seconds.groupby("seed").diff().dropna().sort_index()
+    epochs = history.sort_values("epoch").set_index(["cell", "seed", "epoch"])["seconds"]
+    spent = epochs.groupby(["cell", "seed"]).diff().dropna()
     warm = spent[spent.index.get_level_values("epoch") > 1]
-    return (warm if len(warm) else spent).groupby("seed").median().reindex(sorted(first))
+    runs_of = (warm if len(warm) else spent).groupby(["cell", "seed"]).median().reset_index("seed")
+    runs_of["seconds"] = runs_of["seconds"].where(runs_of.index.isin(collection.taken_alone(cells)))
+    process = collection.cells.loc[runs_of.index, "process"]
+    of_process = runs_of.groupby(process.fillna(pd.Series(runs_of.index, runs_of.index)))
+    found = of_process.agg({"seed": "min", "seconds": "median"})
+    return found.set_index("seed")["seconds"].sort_index()
 
 
 def seconds_per_step(collection: Collection, cells: Sequence[str]) -> pd.Series:

@@ -105,6 +105,11 @@ class Claim:
         return str(self.measure["name"]).startswith(("seconds_per", "fixed_share", "loop"))
 
     @property
+    def gains_by_seeds(self) -> bool:
+        """Whether further seeds of its settings give it further values."""
+        return not str(self.measure["name"]).startswith("loop")
+
+    @property
     def is_ratio(self) -> bool:
         """Whether what is compared are ratios: a second more is much or little, by the time."""
         return str(self.measure["name"]).startswith("seconds") and self.kind in _RATIOS

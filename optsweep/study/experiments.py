@@ -52,6 +52,15 @@ class Experiment:
             if self.result(cell, self.grid.rerun) is None
         }
 
+    @property
+    def is_timed(self) -> bool:
+        """Whether its cells are there for the time that a single network takes."""
+        from optsweep.study.content import outline  # noqa: PLC0415 - with pandas, which takes long
+
+        asked = next((one for one in outline().questions if one.id == self.name), None)
+        single = all(cell.config.num_seeds == 1 for cell in self.grid.cells)
+        return asked is not None and asked.is_timed and single
+
     def is_done(self) -> bool:
         """Tell whether running it would change nothing."""
         rows = [{"cell": cell.name, "overrides": cell.overrides} for cell in self.grid.cells]

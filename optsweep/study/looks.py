@@ -8,8 +8,8 @@ which its verdict may spend its share of the error.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Iterator, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, NamedTuple
 
 from optsweep import interrupts
 from optsweep.cli.app import Job, find_or_train
@@ -21,6 +21,7 @@ from optsweep.report.collection import Collection, Setting
 from optsweep.report.findings import UNDECIDED
 from optsweep.report.multiplicity import next_look
 from optsweep.report.settings import split_overrides
+from optsweep.study.apart import train_apart
 from optsweep.study.experiments import Experiment
 from optsweep.sweeps import list_more_seeds
 
@@ -41,51 +42,45 @@ class Extension(NamedTuple):
 
 
 def undecided(
-    judgements: Iterable[Judgement], collection: Collection, most: int
-) -> list[Judgement]:
-    """The claims that further seeds may decide: not of those that have all, or that had nothing."""
-    return [
-        each
-        for each in judgements
-        if each.verdict == UNDECIDED
-        and each.finding.effect.n
-        and (look := _look(each, collection)) is not None
-        and look <= most
-    ]
+    judgements: Iterable[Judgement],
+    collection: Collection,
+    experiments: Sequence[Experiment],
+    most: int,
+) -> dict[str, list[Extension]]:
+    """What the claims that stay undecided need for their next look, by the claim's id.
 
-
-def extensions(
-    judgements: Iterable[Judgement], collection: Collection, experiments: Sequence[Experiment]
-) -> dict[str, Extension]:
-    """The cells that undecided claims need for their next look, by name.
+    Nothing for those that have all seeds, or that had none to compare.
 
     Args:
-        judgements: Those of `undecided`.
+        judgements: On the claims of the study.
         collection: By which they were judged.
         experiments: Whose cells get further seeds.
+        most: Seeds of a setting.
     """
     cells = {name: cell for each in experiments for name, cell in each.cells.items()}
-    found: dict[str, Extension] = {}
+    found: dict[str, list[Extension]] = {}
     for each in judgements:
-        look = _look(each, collection)
-        for setting in each.settings:
-            own = [cells[name] for name in setting.cells if name in cells]
-            if own and look is not None:
-                found |= {one.cell.name: one for one in _further(own, setting, collection, look)}
-    return {name: one for name, one in found.items() if name not in cells}
+        has_values = each.finding.effect.n > 0 and each.settings and each.claim.gains_by_seeds
+        if each.verdict != UNDECIDED or not has_values:
+            continue
+        look = next_look(min(len(collection.seeds_of(one.cells)) for one in each.settings))
+        if look is not None and look <= most:
+            needed = [more for one in each.settings for more in _further(one, cells, look)]
+            found |= {each.claim.id: needed} if needed else {}
+    return found
 
 
-def train(extension: Extension, experiment: Experiment, console: Console) -> dict[str, Any]:
-    """The result of a cell with further seeds, which is diagnosed as the experiment's own are."""
+def train(extension: Extension, experiment: Experiment, console: Console) -> None:
+    """Train a cell with further seeds, timed or diagnosed as the experiment's own are."""
     directory = experiment.grid.cells_folder / extension.cell.name
-    job = Job(extension.cell.config, directory, rerun=False, composed={})
-    result = find_or_train(job, console)
+    if experiment.is_timed:
+        return train_apart(extension.cell.config, directory)
+    find_or_train(Job(extension.cell.config, directory, rerun=False, composed={}), console)
     if experiment.grid.diagnosis is not None:
         from optsweep.cli.diagnose import diagnose  # noqa: PLC0415 - it loads much
 
         with alone_in(directory, console.print), interrupts.as_interrupt():
             diagnose(directory, experiment.grid.diagnosis, console)
-    return result
 
 
 def keep(extension: Extension, experiments: Iterable[Experiment]) -> None:
@@ -100,22 +95,17 @@ def keep(extension: Extension, experiments: Iterable[Experiment]) -> None:
             list_more_seeds(each.grid.folder, [row])
 
 
-def _look(judgement: Judgement, collection: Collection) -> int | None:
-    return next_look(min(_num_seeds(one, collection) for one in judgement.settings))
-
-
-def _num_seeds(setting: Setting, collection: Collection) -> int:
-    return len(collection.seeds_of(setting.cells))
-
-
-def _further(
-    own: Sequence[Cell], setting: Setting, collection: Collection, look: int
-) -> Iterator[Extension]:
+def _further(setting: Setting, cells: Mapping[str, Cell], look: int) -> Iterator[Extension]:
     """As many seeds at once as the setting's own cells have, until there are enough."""
+    own = [cells[name] for name in setting.cells if name in cells]
+    if not own:
+        return
     first = min(own, key=lambda cell: cell.config.seed)
     begin, size = first.config.seed, first.config.num_seeds
-    for seed in range(begin + _num_seeds(setting, collection), begin + look, size):
+    for seed in range(begin, begin + look, size):
         config = dataclasses.replace(first.config, seed=seed)
+        name = identity.cell_name(config)
         told = [one for one in split_overrides(first.overrides) if split_override(one)[0] != "seed"]
-        overrides = " ".join([*told, f"seed={seed}"])
-        yield Extension(Cell(identity.cell_name(config), overrides, config), first.name)
+        if name not in setting.cells:
+            overrides = " ".join([*told, f"seed={seed}"])
+            yield Extension(Cell(name, overrides, config), first.name)

@@ -23,6 +23,7 @@ from optsweep.models.mlp import MLP
 from optsweep.report.loops import BARE, LOOPS, WHOLE, Timing, keep_timings
 from optsweep.report.wording import count
 from optsweep.runs import LOOPS_FILE
+from optsweep.surroundings import OtherCores
 
 BATCH_SIZES = (256, 500, 1000)
 NUM_REPEATS = 5  # as few as a verdict takes
@@ -65,9 +66,10 @@ def time_loops(dataset: DatasetConfig, repeat: int) -> list[Timing]:
     train_epoch(loaded.train, loaded.test, BARE, BATCH_SIZES[0])  # warms up
     timings = []
     for loop, size in tasks:
-        started = time.perf_counter()
+        others, started = OtherCores(), time.perf_counter()
         train_epoch(loaded.train, loaded.test, loop, size)
-        timings.append(Timing(repeat, loop, size, time.perf_counter() - started))
+        seconds = time.perf_counter() - started
+        timings.append(Timing(repeat, loop, size, seconds, others.mean()))
     return timings
 
 

@@ -22,9 +22,8 @@ from optsweep.cli.mistakes import OneLineParser, count, in_one_line
 from optsweep.cli.overrides import options
 from optsweep.cli.time_left import Clock, guess, in_words
 from optsweep.config.checks import InputError
-from optsweep.report.multiplicity import LOOKS
-from optsweep.study import looks
 from optsweep.study.aggregate import tell
+from optsweep.study.apart import train_apart
 from optsweep.study.constraints import keep_constraints
 from optsweep.study.experiments import (
     QUICK_NUM_SEEDS,
@@ -84,7 +83,7 @@ def _reproduce(given: argparse.Namespace) -> int:
         if each.name == "b1_timing" and each.is_done():
             _measure_loops(root, each, console)
     if not given.quick:
-        most = given.max_seeds or given.num_seeds or LOOKS[-1]
+        most = given.max_seeds or given.num_seeds
         failures += _look_again(experiments, root, most, clock, console)
     out = given.out or root / runs.REPORT_FOLDER
     if line := keep_constraints(out, _results(experiments)):
@@ -110,7 +109,7 @@ def _run(experiment: Experiment, clock: Clock) -> str:
     """
     missing = experiment.missing()
     started = time.perf_counter()
-    failure = _failure(lambda: app.main(experiment.arguments))
+    failure = _failure(lambda: _train(experiment, missing.values()))
     seconds = time.perf_counter() - started
     num_cells = 0
     for cell in missing.values():
@@ -120,6 +119,13 @@ def _run(experiment: Experiment, clock: Clock) -> str:
             num_cells += 1
     clock.learn_overhead(seconds, num_cells)
     return failure
+
+
+def _train(experiment: Experiment, missing: Iterable[Cell]) -> None:
+    if experiment.is_timed:
+        for cell in missing:
+            train_apart(cell.config, experiment.grid.cells_folder / cell.name)
+    app.main(experiment.arguments)  # which lists what it finds done
 
 
 def _failure(train: Callable[[], object]) -> str:
@@ -139,7 +145,11 @@ def _failure(train: Callable[[], object]) -> str:
 
 
 def _look_again(
-    experiments: Sequence[Experiment], root: Path, most: int, clock: Clock, console: Console
+    experiments: Sequence[Experiment],
+    root: Path,
+    most: int | None,
+    clock: Clock,
+    console: Console,
 ) -> list[str]:
     """Train further seeds of the cells of undecided claims, until these are decided or have all.
 
@@ -148,13 +158,16 @@ def _look_again(
     """
     from optsweep.report.claims import judge  # noqa: PLC0415
     from optsweep.report.collection import collect_runs  # noqa: PLC0415
+    from optsweep.report.multiplicity import LOOKS  # noqa: PLC0415
+    from optsweep.study import looks  # noqa: PLC0415
     from optsweep.study.content import outline  # noqa: PLC0415
 
     failures: dict[str, str] = {}
     while True:
         collection = collect_runs(root)
-        waiting = looks.undecided(judge(outline().claims, collection), collection, most)
-        wanted = looks.extensions(waiting, collection, experiments)
+        judgements = judge(outline().claims, collection)
+        waiting = looks.undecided(judgements, collection, experiments, most or LOOKS[-1])
+        wanted = {one.cell.name: one for needed in waiting.values() for one in needed}
         cells = {name: one for name, one in wanted.items() if name not in failures}
         if not cells:
             return [f"{name} ({why})" for name, why in failures.items()]
@@ -226,7 +239,7 @@ def parser() -> argparse.ArgumentParser:
         type=count,
         metavar="N",
         help="of the cells of claims that stay undecided, which get more at a time until then; "
-        f"{LOOKS[-1]} if not given, or as many as --num-seeds",
+        "50 if not given, or as many as --num-seeds",
     )
     made.add_argument(
         "--quick",

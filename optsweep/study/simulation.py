@@ -252,11 +252,14 @@ def _near(
     values: Floats, modes: NDArray[np.int_], options: Options, reported: Floats | None
 ) -> Chances:
     assert reported is not None
-    mixed = (modes != modes[:, :1]).any(axis=1)
-    known = np.where(mixed[:, None] & (modes > 0), np.nan, values)
-    where = _Located(known, np.zeros_like(modes))
+    figure = reported + options.value
+    kinds = [np.where(modes == mode, values, np.nan) for mode in (0, 1)]
+    located = [_Located(each, np.zeros_like(modes)) for each in kinds]
+    far = [np.where(each.num > 0, abs(each.mean - figure), np.inf) for each in located]
+    of_kind = np.where((far[0] <= far[1])[:, None], *kinds)
+    where = _Located(of_kind, np.zeros_like(modes))
     error = where.spread * np.sqrt(1 + 1 / where.num)
-    beyond = np.maximum(0.0, abs(reported + options.value - where.mean) - options.rounding)
+    beyond = np.maximum(0.0, abs(figure - where.mean) - options.rounding)
     with np.errstate(divide="ignore", invalid="ignore"):
         p = 2 * special.stdtr(where.num - 1, -beyond / error)
     p = np.where(where.constant, np.where(beyond <= 0, 1.0, 1 / (where.num + 1)), p)
@@ -380,10 +383,14 @@ def at_looks(
         rng: Draws.
     """
     seeds = rng.integers(population.values.shape[1], size=(draws, LOOKS[-1]))
-    of_first = population.values[0]
-    if population.collapsed is not None and not population.collapsed[0].all():
-        of_first = of_first[~population.collapsed[0]]  # what is reported has learned
-    reported = rng.choice(of_first, draws)
+    # Nobody can tell of a run of a kind that no seed of the study shows: it is of the first's kind.
+    first = seeds[:, 0]
+    reported = rng.choice(population.values[0], draws)
+    if population.collapsed is not None:
+        for kind in (False, True):
+            of_kind = population.values[0, population.collapsed[0] == kind]
+            which = population.collapsed[0, first] == kind
+            reported[which] = rng.choice(of_kind, which.sum()) if which.any() else []
     return [find(population.draw(seeds[:, :look]), reported) for look in LOOKS]
 
 

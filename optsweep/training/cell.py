@@ -19,7 +19,7 @@ from optsweep.engine import Scores
 from optsweep.engine.choice import ENGINES
 from optsweep.models import build_stack
 from optsweep.runs import mean_accuracy
-from optsweep.surroundings import OtherLoad
+from optsweep.surroundings import OtherCores, process_name
 from optsweep.training.checkpoints import Checkpoints
 from optsweep.training.loop import Epoch, Training, train
 from optsweep.training.plan import Plan
@@ -82,7 +82,7 @@ def train_cell(
             on_epoch(epoch)
             checkpoints.after(epoch)
 
-        others = OtherLoad()
+        others = OtherCores()
         training = train(
             engine,
             dataset,
@@ -103,7 +103,7 @@ def record_of(
     training: Training,
     made_by: dict[str, Any],
     gradients: list[dict[str, Any]],
-    others: OtherLoad,
+    others: OtherCores,
 ) -> Record:
     """The record of a cell, within the `threads` that it was trained by.
 
@@ -115,7 +115,7 @@ def record_of(
         others: What other processes did meanwhile.
     """
     result = _result(plan, training, made_by)
-    result["other_load"] = others.cores()
+    result |= {"other_cores": others.mean(), "process": process_name()}
     return Record(_history(plan.config, training), result, gradients)
 
 

@@ -17,7 +17,7 @@ from optsweep.engine.choice import ENGINES
 from optsweep.models import Stack, build_stack
 from optsweep.optim.curvature import takes_curvature
 from optsweep.provenance import made_by
-from optsweep.surroundings import OtherLoad, available_memory
+from optsweep.surroundings import OtherCores, available_memory
 from optsweep.training.cell import Record, loaded, record_of, threads
 from optsweep.training.loop import Epoch, Training, train
 from optsweep.training.plan import Plan
@@ -107,7 +107,7 @@ def train_cells(
             on_epoch([_of_cell(epoch, plan, seeds) for plan, seeds in _places(plans)])
 
         seeds = [seed for plan in plans for seed in plan.config.seeds]
-        others = OtherLoad()
+        others = OtherCores()
         training = train(engine, dataset, seeds, _rates(plans), work.batch_size, told)
         records = []
         for plan, place in _places(plans):

@@ -20,13 +20,13 @@ import threadpoolctl
 
 from benchmark.peers import OURS, PEERS
 from benchmark.tasks import LENET_BATCH_SIZE, Images, Task
+from optsweep.surroundings import seconds_of_others
 
 QUICK_EXAMPLES = 1000  # of --quick, or one step where a batch is larger
 LENET_EXAMPLES = 15_000  # an epoch of ten takes a minute, all of it in steps that are alike
 _FIRST_SEED = 1000  # of the first repeat; seeds are new in every repeat
 # After their work, thread pools look for more for some milliseconds before they sleep.
 _SETTLE_SECONDS = 0.1
-_TICKS = os.sysconf("SC_CLK_TCK") if hasattr(os, "sysconf") else 100
 
 FILE = "measurements.csv"
 TIMES_KEY = ("peer", *Task._fields, "repeat")
@@ -85,9 +85,9 @@ class Worker:
             WorkerError: If that failed.
         """
         time.sleep(_SETTLE_SECONDS)
-        before, started = _busy_seconds(self.pid), time.perf_counter()
+        before, started = seconds_of_others(self.pid), time.perf_counter()
         answer, self.libraries = self._call(_answer, method, *arguments)
-        after, seconds = _busy_seconds(self.pid), time.perf_counter() - started
+        after, seconds = seconds_of_others(self.pid), time.perf_counter() - started
         if before is not None and after is not None:
             self.other_cores = round(max(0.0, (after - before) / seconds), 2)
         return answer
@@ -136,17 +136,6 @@ def _libraries() -> list[str]:
         parts = [pool["internal_api"], pool.get("version"), pool.get("architecture")]
         told.append(f"{' '.join(filter(None, parts))}, {pool['num_threads']} threads")
     return sorted(told)
-
-
-def _busy_seconds(pid: int | None) -> float | None:
-    """Seconds of all cores that programs but `pid` have used; None where Linux does not tell."""
-    try:
-        machine = Path("/proc/stat").read_text(encoding="ascii").partition("\n")[0].split()[1:]
-        own = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()
-    except OSError:
-        return None
-    user, nice, system, _idle, _waiting, *interrupts = map(int, machine[:8])
-    return (user + nice + system + sum(interrupts) - int(own[11]) - int(own[12])) / _TICKS
 
 
 class Measurement(NamedTuple):

@@ -195,7 +195,7 @@ def test_a_claim_is_reversed_only_if_it_is_under_all_readings(two_cells):
 
 
 def test_a_reading_under_which_nothing_learned_is_left_out_and_told(two_cells):
-    learned, failed = [0.7, 0.71, 0.72, 0.7, 0.71], [0.1] * 5
+    learned, failed = [0.7, 0.71, 0.72, 0.7, 0.71] * 2, [0.1] * 10
     given = {"measure": {"name": "wobble"}, "kind": "at_most", "options": Options(value=1.0)}
     collection = two_cells(learned, failed)
     judged = judged_one(readings_of(**given), collection)

@@ -23,6 +23,18 @@ def test_a_ratio_is_of_times_of_the_same_process(tmp_path):
     assert ratios.to_dict() == {0: 4.0, 1: 4.0}
 
 
+def test_times_beside_other_work_are_not_used(tmp_path):
+    loads = {0: 0.05, 1: 1.5, 2: None}
+    timings = [
+        Timing(repeat, loop, size, 2.0, load)
+        for repeat, load in loads.items()
+        for loop, size in ((WHOLE, 256), (BARE, 500))
+    ]
+    keep_timings(tmp_path, timings)
+    ratios = loop_ratio(empty_collection(tmp_path), [], **FORMS)
+    assert ratios.isna().to_dict() == {0: False, 1: True, 2: False}
+
+
 @pytest.mark.parametrize("content", ["", "repeat,loop\n0,whole\n", "\0"])
 def test_what_is_no_table_of_times_is_said_in_a_line(tmp_path, content):
     (tmp_path / LOOPS_FILE).write_text(content)

@@ -67,7 +67,7 @@ def test_times_beside_other_work_are_not_known(tmp_path):
     curves = {seed: curve(*[(1, 0.5)] * 4) for seed in (0, 1)}
     for seed, load in ((0, 0.02), (2, 1.3), (4, None)):
         own = {seed + at: rows for at, rows in curves.items()}
-        write_cell(tmp_path, config_of(seed=seed, num_seeds=2), own, other_load=load)
+        write_cell(tmp_path, config_of(seed=seed, num_seeds=2), own, other_cores=load)
     collection = collect_runs(tmp_path)
     cells = list(collection.cells.index)
     assert len(collection.taken_alone(cells)) == 2
@@ -75,6 +75,16 @@ def test_times_beside_other_work_are_not_known(tmp_path):
     assert found.to_dict() == pytest.approx({0: 2.0, 2: math.nan, 4: 2.0}, nan_ok=True)
     reached = measure(collection, cells, {"name": "seconds_to", "test_accuracy": 0.5})
     assert reached.isna().to_dict() == {seed: seed in (2, 3) for seed in range(6)}
+
+
+def test_runs_of_one_process_are_one_time(tmp_path):
+    for seed, process in ((0, "a"), (1, "a"), (2, "b")):
+        own = {seed: curve(*[(1, 0.5)] * 4)}
+        write_cell(tmp_path, config_of(seed=seed, num_seeds=1), own, process=process)
+    collection = collect_runs(tmp_path)
+    cells = list(collection.cells.index)
+    found = measure(collection, cells, {"name": "seconds_per_epoch"})
+    assert found.to_dict() == pytest.approx({0: 2.0, 2: 2.0})
 
 
 def test_an_unknown_measure_is_a_mistake(collection):

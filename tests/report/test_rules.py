@@ -187,6 +187,17 @@ def test_a_figure_is_not_decided_by_runs_of_which_some_diverged():
     assert ruled("near", pd.Series([INF, *[0.6] * 9]), value=0.6) == UNDECIDED
 
 
+def test_a_figure_is_held_against_the_seeds_that_are_like_it():
+    values = pd.Series([0.1, 0.11, 0.12, 0.1, 0.09, 0.8, 0.81, 0.82, 0.8, 0.79])
+    one = Sample("a", values, (values < 0.5).astype(int))
+    for value, verdict in ((0.805, HOLDS), (0.105, HOLDS), (0.7, REVERSED), (0.2, REVERSED)):
+        found = RULES["near"]([one], Options(value=value))
+        assert found.verdict(0.015) == verdict
+        assert found.effect.n == 5
+    few = Sample("a", values[:9], one.modes[:9])  # four that learned
+    assert RULES["near"]([few], Options(value=0.7)).verdict(0.015) == UNDECIDED
+
+
 def test_two_modes_are_compared_by_the_median():
     collapsed = pd.Series([0.1, 0.1, 0.1, *[0.85] * 7])
     modes = (collapsed < 0.5).astype(int)

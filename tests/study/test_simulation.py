@@ -8,7 +8,7 @@ from optsweep.report import findings
 from optsweep.report.findings import HOLDS, NEGLIGIBLE, REVERSED, Sample
 from optsweep.report.multiplicity import verdicts
 from optsweep.report.rules import RULES, Options
-from optsweep.study.calibrate import EFFECTS, SCENARIOS
+from optsweep.study.calibration import EFFECTS, SCENARIOS
 from optsweep.study.simulation import (
     DECIDED,
     NOISES,

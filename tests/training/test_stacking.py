@@ -60,7 +60,7 @@ def assert_alike(found, expected, num_others):
     for one, other in pairs:
         assert but_scores(one) == but_scores(other)
         assert scores(one) == pytest.approx(scores(other), rel=1e-9)
-    own = {"per_seed", "seconds", "warnings", "objective", "other_load"}
+    own = {"per_seed", "seconds", "warnings", "objective", "other_cores"}
     assert found.result.keys() == expected.result.keys()
     for key in found.result.keys() - own:
         assert found.result[key] == expected.result[key], key

@@ -70,7 +70,8 @@ def run(config, on_epoch=lambda epoch: None):
 def timeless(record):
     """A record without what differs from run to run."""
     history = [{k: v for k, v in row.items() if k != "seconds"} for row in record.history]
-    result = {k: v for k, v in record.result.items() if k != "seconds"}
+    of_run = ("seconds", "other_cores", "process")
+    result = {k: v for k, v in record.result.items() if k not in of_run}
     return history, result
 
 
