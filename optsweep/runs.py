@@ -240,11 +240,6 @@ def kept_epochs(directory: Path) -> list[int]:
     return sorted(int(name[6:-3]) for name in names if name[6:-3].isdecimal())
 
 
-def is_diagnosed(directory: Path) -> bool:
-    """Whether a cell has a diagnosis that was finished."""
-    return (directory / DIAGNOSIS_FOLDER / DIAGNOSIS_FILE).exists()
-
-
 def read_config(directory: Path) -> Config:
     """The configuration of a cell that was begun.
 

@@ -119,9 +119,12 @@ def write_diagnosis(directory: Path, verdicts: dict[int, list[str]]) -> None:
     folder.mkdir()
     kept: dict[str, list[dict]] = {"verdicts": [], "readings": [], "spectra": [], "forks": []}
     values = {
-        "stability": 1.0, "critical_multiple": 1.2, "noise_scale": 100.0, "batch_size": 256,
+        "loss": 0.5, "sharpness": 1.0, "stability": 1.0, "critical_multiple": 1.2,
+        "noise_scale": 100.0, "batch_size": 256,
         "smallest": -0.5, "largest": 20.0, "hessian_gradient": 15.0,
+        "promise": 0.03, "dead_units": 0.02,
         "fall after 50 steps, lr x 1": 0.01, "fall after 50 steps, lr x 0.1": 0.15,
+        "fall after 50 steps, lr x 3": -0.4, "fall after 50 steps, sharpest out, lr x 3": 0.09,
     }  # fmt: skip
     for epoch, of_seeds in verdicts.items():
         for seed, verdict in enumerate(of_seeds):

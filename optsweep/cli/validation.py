@@ -14,6 +14,7 @@ from optsweep.cli.grids import Cell, compose_cells
 from optsweep.config import identity
 from optsweep.config.checks import InputError
 from optsweep.config.dataset import DatasetConfig
+from optsweep.diagnosis.done import Asked
 from optsweep.provenance import by_other_code
 from optsweep.sweeps import list_cells
 
@@ -79,8 +80,8 @@ def check_grid(config: DictConfig) -> list[CheckedCell]:
         cells.append(Cell(name, " ".join(overrides), cell))
         other_code = "" if result is None else by_other_code(result, cell)
         is_done = result is not None
-        if diagnosis_of(composed) is not None:
-            is_done &= runs.is_diagnosed(directory)
+        if is_done and (settings := diagnosis_of(composed)) is not None:
+            is_done = Asked.of(directory, cell, settings).is_done
         checked.append(CheckedCell(name, overrides, is_done, other_code, refusal))
     check_memory(list(plans.values()), num_at_once(config.hydra.launcher, len(plans)))
     check_effects(config, cells)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -14,17 +13,21 @@ from torch import Tensor
 
 from optsweep import runs
 from optsweep.config.checks import InputError
-from optsweep.config.identity import config_hash
 from optsweep.config.schema import Config, MLPConfig
 from optsweep.data.tensors import Dataset, load_dataset
 from optsweep.diagnosis import records
+from optsweep.diagnosis.done import Asked
 from optsweep.diagnosis.examination import examine
-from optsweep.diagnosis.forks import horizons, training_curvature, training_gradient
+from optsweep.diagnosis.forks import (
+    FORKS,
+    horizons,
+    training_curvature,
+    training_gradient,
+)
 from optsweep.diagnosis.operators import MeanLoss
-from optsweep.diagnosis.settings import Settings, chosen_epochs
+from optsweep.diagnosis.settings import Settings
 from optsweep.diagnosis.states import state_of_seed
 from optsweep.diagnosis.subject import NetworkLoss
-from optsweep.diagnosis.verdicts import judge
 from optsweep.diagnosis.walker import Batches, Method, Walker
 from optsweep.models.constructor import constructor, name_of
 from optsweep.models.probe import probe
@@ -76,17 +79,14 @@ class Diagnosis:
         self._directory = directory
         self._settings = settings
         self._config = runs.read_config(directory)
-        kept = runs.kept_epochs(directory)
-        if not kept:
+        self._asked = Asked.of(directory, self._config, settings)
+        if not self._asked.epochs:
             raise InputError(
                 f"{directory}: this cell has kept no weights; train it with diagnose=curvature, "
                 "or with trainer.keep_weights=all"
             )
-        self.epochs = chosen_epochs(kept, settings.checkpoints)
-        count = settings.seeds or self._config.num_seeds
-        self.seeds = list(self._config.seeds)[:count]
+        self.epochs, self.seeds = self._asked.epochs, self._asked.seeds
         self.notes: list[str] = []
-        self._cell = config_hash(self._config)
         self._device = find_device(self._config.trainer.device)
         self._optimizer = resolve_optimizer(self._config.optimizer)
         trainer = self._config.trainer
@@ -101,17 +101,7 @@ class Diagnosis:
     @property
     def missing(self) -> list[int]:
         """The checkpoints that were not examined in the same way before."""
-        return [
-            epoch
-            for epoch in self.epochs
-            if records.read_epoch(self._directory, epoch, self._cell, self._key(epoch)) is None
-        ]
-
-    def _key(self, epoch: int) -> dict[str, Any]:
-        """What decides on the readings of a checkpoint, beside the cell."""
-        weights = runs.weights_file(self._directory, epoch).read_bytes()
-        digest = hashlib.sha256(weights).hexdigest()
-        return {**vars(self._settings), "seeds": self.seeds, "weights": digest}
+        return self._asked.missing
 
     def expected_seconds(self) -> float:
         """What it will take, from the time of a product and of a step."""
@@ -132,7 +122,7 @@ class Diagnosis:
         eight = min(8.0, subject.num_examples / len(batch))
         products = settings.lanczos_steps * settings.probes + 2 * settings.batches + 2
         # A step is its gradient and about half as much for the optimizer.
-        steps = 6 * long + settings.steps * eight + 3 * settings.batches
+        steps = (len(FORKS) - 1) * long + settings.steps * eight + 3 * settings.batches
         of_one = products * of_product + 1.5 * steps * of_step + 250 * of_value
         return of_one * len(self.seeds) * len(self.missing)
 
@@ -159,11 +149,10 @@ class Diagnosis:
                 if snapshot.alive[index]:
                     found.append(self._examined(snapshot, index, seed, dataset, tell))
                 done += 1
-            records.write_epoch(self._directory, epoch, self._cell, self._key(epoch), found)
+            records.write_epoch(self._asked, epoch, found)
         if missing:
             records.write_pixels(self._directory, self._pixels(dataset))
-        keys = {epoch: self._key(epoch) for epoch in self.epochs}
-        return records.write(self._directory, keys, self._cell)
+        return records.write(self._asked)
 
     def _pixels(self, dataset: Dataset) -> list[dict[str, Any]]:
         """How far the first layer's weights of each pixel have moved since the first checkpoint.
@@ -213,8 +202,7 @@ class Diagnosis:
         note = f"the optimizer {self._optimizer.target.__name__} begins anew in forks"
         if not found.has_state and note not in self.notes:
             self.notes.append(note)
-        verdict = judge(found.readings)
-        return records.record(seed, found, verdict)
+        return records.record(seed, found)
 
     def _settled(self, subject: NetworkLoss, method: Method, seed: int) -> tuple[Tensor, Method]:
         """Where a checkpoint is examined: a few steps on, if its last one was of few examples.
@@ -240,7 +228,7 @@ class Diagnosis:
     def _read(self, epoch: int) -> Snapshot:
         path = runs.weights_file(self._directory, epoch)
         snapshot, _ = read(path)
-        if snapshot.cell != self._cell:
+        if snapshot.cell != self._asked.cell:
             raise InputError(
                 f"{path} is of another cell than {self._directory / runs.CONFIG_FILE} tells of"
             )

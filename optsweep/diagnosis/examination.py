@@ -44,7 +44,7 @@ from optsweep.diagnosis.walker import (
     stability_limit,
 )
 
-_COSINES = 4  # gradients on the way that are compared with the next
+_ON_THE_WAY = 8  # gradients of the next points, which are compared with each other
 _CRITICAL_BATCHES = 4  # updates over which the critical multiple is an average
 
 
@@ -112,6 +112,7 @@ def examine(
         extent=sharp * size**2 / (2 * value) if value > 0 else math.inf,
         weight_effect=_weight_effect(subject, point, gradient, product, value),
         batch_size=method.batch_size,
+        constant_inputs=subject.constant_inputs,
         **found,
     )
     positive = readings.smallest > -NOT_NEGATIVE * sharp - readings.residual
@@ -119,9 +120,11 @@ def examine(
         left = inverse_form(product, gradient, settings.lanczos_steps, generator)
         readings = replace(readings, decrement=left / (2 * value))
     limit = stability_limit(method)
-    if limit is not None and method.batch_size >= subject.num_examples:
-        sharpness = _preconditioned(product, walker, settings, generator)
-        readings = replace(readings, stability=max(sharpness or readings.largest, 0.0) / limit)
+    if limit is not None:
+        sharpness = _preconditioned(product, walker, settings, generator) or readings.largest
+        readings = replace(readings, sharpness=max(sharpness, 0.0) / limit)
+        if method.batch_size >= subject.num_examples:
+            readings = replace(readings, stability=readings.sharpness)
     directions = [pairs.vectors[-1]]
     if length:
         directions.append(gradient / length)
@@ -133,7 +136,9 @@ def examine(
     batches = Batches(subject.num_examples, seed)
     common = (subject, loss, walker, method, batches, ends)
     sharpest = pairs.vectors[: min(LARGEST, max(1, len(point) // 3))]
-    forks = {f.name: run_fork(f, *common, sharpest, escape.kick) for f in FORKS}
+    # Of all examples there is no larger batch.
+    ways = [f for f in FORKS if f.batch == 1 or method.batch_size < subject.num_examples]
+    forks = {f.name: run_fork(f, *common, sharpest, escape.kick) for f in ways}
     readings = replace(readings, escape_drop=escape.drop, falls=_falls(forks, value))
     has_state = method.state is None or walker.has_state
     return Examination(readings, pairs, density(probes, len(point)), forks, has_state)
@@ -211,7 +216,7 @@ def _of_batches(
         "measured": budget.measured,
         "noise_scale": noise.scale(squared),
         "noise_scale_error": _ratio(noise.error, squared),
-        "cosine": _cosine(subject, walker, loss, drawn, method),
+        **_on_the_way(subject, walker, loss, drawn, method),
         "update_ratio": reach.update_ratio,
         "dead_units": reach.dead_units,
         "gradient_ratio": reach.gradient_ratio,
@@ -244,17 +249,20 @@ def _weight_effect(
     return (abs(float(gradient @ weights)) + abs(float(weights @ product(weights)))) / value
 
 
-def _cosine(
+def _on_the_way(
     subject: Subject, walker: Walker, loss: MeanLoss, batches: Batches, method: Method
-) -> float:
+) -> dict[str, float]:
+    """How the gradient turns and how its length changes over the next steps."""
     subject, walker = subject.fork(), walker.copy()
     gradients = []
-    for step in range(_COSINES):
+    for step in range(_ON_THE_WAY):
         gradients.append(MeanLoss(subject, loss.examples).gradient(walker.point))
         batch = batches.at(step, min(method.batch_size, subject.num_examples))
         curvature = training_curvature(subject, walker.point, batch)
         walker.step(training_gradient(subject, walker.point, batch), curvature=curvature)
-    return mean_cosine(gradients)
+    squares = [float(each.square().sum()) for each in gradients]
+    swing = sum(squares) / len(squares) / squares[0] if squares[0] else 1.0
+    return {"cosine": mean_cosine(gradients), "swing": swing}
 
 
 def _preconditioned(

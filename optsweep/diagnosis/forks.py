@@ -9,7 +9,7 @@ import torch
 from torch import Generator, Tensor
 
 from optsweep.diagnosis.operators import MeanLoss
-from optsweep.diagnosis.readings import BASE, BATCH, FASTER, KICKED, PROJECTED, SLOWER
+from optsweep.diagnosis.readings import BASE, BATCH, FASTER, FREED, KICKED, PROJECTED, SLOWER
 from optsweep.diagnosis.subject import Subject
 from optsweep.diagnosis.walker import Batches, Curvature, Method, Walker
 from optsweep.optim.curvature import Hutchinson
@@ -46,6 +46,7 @@ FORKS = (
     # Eight times as dear a step: 50 of them see as many examples as 400 of the others'.
     Fork(BATCH, batch=8, is_short=True),
     Fork(PROJECTED, projected=True),
+    Fork(FREED, rate=3.0, projected=True),
     Fork(KICKED, kicked=True),
 )
 

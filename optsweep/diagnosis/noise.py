@@ -105,12 +105,6 @@ def signal(parameters: Sequence[tuple[Tensor, Tensor]], update: Tensor, point: T
     return Signal(dead, ratio, float(update.norm()) / weights if weights else math.inf)
 
 
-def constant_inputs(images: Tensor) -> float:
-    """The share of the inputs (N, ...) that are the same in all examples."""
-    flat = images.flatten(1)
-    return float((flat.amax(0) == flat.amin(0)).double().mean())
-
-
 def mean_cosine(gradients: Sequence[Tensor]) -> float:
     """Mean cosine between each gradient and the next."""
     pairs = itertools.pairwise(gradients)

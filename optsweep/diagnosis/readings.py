@@ -12,6 +12,7 @@ FASTER = "lr x 3"
 SLOWER = ("lr x 0.3", "lr x 0.1")
 BATCH = "batch x 8"
 PROJECTED = "sharpest out"
+FREED = "sharpest out, lr x 3"
 KICKED = "kick"
 
 
@@ -39,8 +40,10 @@ class Readings:
             within the weights' own size, relative to it.
         weight_effect: (|g^T v| + |v^T H v|) / loss, with v the weights without biases: what the
             loss feels of the weights' size; NaN if there are none of two or more axes.
-        stability: Sharpness by the limit of the rate: of the full batch, or batch sharpness. 1 is
-            the edge. NaN for an optimizer without a known limit.
+        sharpness: Largest eigenvalue, preconditioned as Adam does, by the limit of the rate for
+            the full batch: lr λ / 2 without momentum. NaN for an optimizer without a known limit.
+        stability: The same where the batch is full, else batch sharpness by its limit. 1 is the
+            edge.
         critical_multiple: See `budget.critical_multiple`.
         descent: Of the budget, as are the next three.
         curvature: Expected from curvature.
@@ -48,6 +51,8 @@ class Readings:
         measured: What a step changes the loss by.
         noise_scale: tr Σ / ‖g‖².
         noise_scale_error: Its standard error.
+        swing: Mean ‖g‖² of this and the next points of the training, by this one's: how far from
+            the usual one a single gradient is.
         batch_size: Examples of a step.
         cosine: Mean cosine of successive gradients.
         update_ratio: Norm of a step by that of the weights.
@@ -73,6 +78,7 @@ class Readings:
     escape_drop: float = 0.0
     extent: float = 1.0
     weight_effect: float = math.nan
+    sharpness: float = math.nan
     stability: float = math.nan
     critical_multiple: float = 2.0
     descent: float = -0.1
@@ -81,6 +87,7 @@ class Readings:
     measured: float = 0.0
     noise_scale: float = 0.0
     noise_scale_error: float = 0.0
+    swing: float = 1.0
     batch_size: int = 1
     cosine: float = 0.0
     update_ratio: float = 1e-3

@@ -15,9 +15,10 @@ from scipy import stats
 
 import optsweep
 from optsweep import runs
+from optsweep.diagnosis.done import Asked
 from optsweep.diagnosis.examination import Examination
-from optsweep.diagnosis.readings import BASE
-from optsweep.diagnosis.verdicts import Verdict
+from optsweep.diagnosis.readings import BASE, Readings
+from optsweep.diagnosis.verdicts import judge
 
 CONFIDENCE = 0.95
 VERDICT_COLUMNS = ("seed", "epoch", "verdict", "decided_by")
@@ -27,22 +28,23 @@ PIXEL_COLUMNS = ("epoch", "pixel", "nonzero_fraction", "moved")
 FORK_COLUMNS = ("seed", "epoch", "fork", "step", "train_loss")
 
 
-def record(seed: int, found: Examination, verdict: Verdict) -> dict[str, Any]:
-    """One seed's examination as plain data that JSON knows: infinite numbers are null."""
+def record(seed: int, found: Examination) -> dict[str, Any]:
+    """One seed's examination as plain data that JSON knows: not a number is null, "inf" infinite.
+
+    There is no verdict in it: that is what the rules of today say of the readings.
+    """
     readings = dataclasses.asdict(found.readings)
     readings.pop("falls")
     forks = {
         name: {
-            "train_loss": {str(step): _finite(loss) for step, loss in of.losses.items()},
-            "falls": {str(end): _finite(fall) for end, fall in found.readings.falls[name].items()},
+            "train_loss": {str(step): _plain(loss) for step, loss in of.losses.items()},
+            "falls": {str(end): _plain(fall) for end, fall in found.readings.falls[name].items()},
         }
         for name, of in found.forks.items()
     }
     return {
         "seed": seed,
-        "verdict": verdict.cause,
-        "decided_by": verdict.decided_by,
-        "readings": {name: _finite(value) for name, value in readings.items()},
+        "readings": {name: _plain(value) for name, value in readings.items()},
         "eigenvalues": [float(value) for value in found.eigenpairs.values],
         "residuals": [float(value) for value in found.eigenpairs.residuals],
         "density": {
@@ -54,50 +56,34 @@ def record(seed: int, found: Examination, verdict: Verdict) -> dict[str, Any]:
     }
 
 
-def write_epoch(
-    directory: Path,
-    epoch: int,
-    cell: str,
-    settings: Mapping[str, Any],
-    found: Sequence[Mapping[str, Any]],
-) -> None:
+def readings_of(one: Mapping[str, Any]) -> Readings:
+    """The readings in a record."""
+    values: dict[str, Any] = {name: _number(value) for name, value in one["readings"].items()}
+    falls = {
+        name: {int(end): _number(fall) for end, fall in fork["falls"].items()}
+        for name, fork in one["forks"].items()
+    }
+    return Readings(**values, falls=falls)
+
+
+def write_epoch(asked: Asked, epoch: int, found: Sequence[Mapping[str, Any]]) -> None:
     """Keep a checkpoint's examinations, so that a diagnosis that is killed goes on after it."""
-    folder = directory / runs.DIAGNOSIS_FOLDER
+    folder = asked.directory / runs.DIAGNOSIS_FOLDER
     folder.mkdir(exist_ok=True)
-    content = {"cell": cell, "settings": settings, "epoch": epoch, "seeds": found}
+    content = {"cell": asked.cell, "settings": asked.key(epoch), "epoch": epoch, "seeds": found}
     text = json.dumps(content, allow_nan=False) + "\n"
     runs.write_atomically(folder / runs.EXAMINED_FILE.format(epoch), text)
 
 
-def read_epoch(
-    directory: Path, epoch: int, cell: str, settings: Mapping[str, Any]
-) -> list[dict[str, Any]] | None:
-    """What was found at a checkpoint of this cell with these settings; None if nothing was."""
-    path = directory / runs.DIAGNOSIS_FOLDER / runs.EXAMINED_FILE.format(epoch)
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-        same = content["cell"] == cell and content["settings"] == dict(settings)
-        return content["seeds"] if same else None
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
-
-
-def write(directory: Path, settings: Mapping[int, Mapping[str, Any]], cell: str) -> dict[str, Any]:
-    """Write the tables and the summary from the files of all checkpoints.
-
-    Args:
-        directory: Of the cell.
-        settings: Of each checkpoint, see `read_epoch`.
-        cell: Its hash.
+def write(asked: Asked) -> dict[str, Any]:
+    """Judge what the files of all checkpoints have, and write the tables and the summary.
 
     Returns:
         The summary: of each checkpoint how many seeds have each verdict, and what forks gain over
         the one that changes nothing, paired over seeds, with intervals.
     """
-    folder = directory / runs.DIAGNOSIS_FOLDER
-    found = {
-        epoch: read_epoch(directory, epoch, cell, own) or [] for epoch, own in settings.items()
-    }
+    folder = asked.directory / runs.DIAGNOSIS_FOLDER
+    found = {epoch: [_judged(one) for one in asked.found(epoch) or []] for epoch in asked.epochs}
     tables = (
         (runs.VERDICTS_FILE, VERDICT_COLUMNS, _verdicts),
         (runs.READINGS_FILE, READING_COLUMNS, _readings),
@@ -113,13 +99,13 @@ def write(directory: Path, settings: Mapping[int, Mapping[str, Any]], cell: str)
         ]
         runs.write_atomically(folder / name, runs.to_csv(columns, rows))
     summary = {
-        "config_hash": cell,
+        "config_hash": asked.cell,
         "version": optsweep.__version__,
-        "settings": dict(next(iter(settings.values()))),
+        "settings": asked.measured,
         "epochs": [
             {
                 "epoch": epoch,
-                "verdicts": dict(Counter(one["verdict"] for one in seeds)),
+                "verdicts": dict(Counter(one["cause"] for one in seeds)),
                 "gains": _gains(seeds),
             }
             for epoch, seeds in found.items()
@@ -137,8 +123,12 @@ def write_pixels(directory: Path, rows: Sequence[Mapping[str, Any]]) -> None:
         runs.write_atomically(path, runs.to_csv(PIXEL_COLUMNS, rows))
 
 
+def _judged(one: Mapping[str, Any]) -> dict[str, Any]:
+    return {**one, **dataclasses.asdict(judge(readings_of(one)))}
+
+
 def _verdicts(one: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
-    yield {"verdict": one["verdict"], "decided_by": one["decided_by"]}
+    yield {"verdict": one["cause"], "decided_by": one["decided_by"]}
 
 
 def _readings(one: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
@@ -170,9 +160,9 @@ def _gains(seeds: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     for name in names:
         for end in seeds[0]["forks"][name]["falls"]:
             pairs = [
-                (s["forks"][name]["falls"][end], s["forks"][BASE]["falls"][end]) for s in seeds
+                [_number(s["forks"][each]["falls"][end]) for each in (name, BASE)] for s in seeds
             ]
-            gains = [own - base for own, base in pairs if own is not None and base is not None]
+            gains = [own - base for own, base in pairs if math.isfinite(own - base)]
             failed = len(pairs) - len(gains)
             rows.append(
                 {"fork": name, "steps": int(end), "failed": failed, **_interval(np.array(gains))}
@@ -190,10 +180,16 @@ def _interval(values: np.ndarray) -> dict[str, Any]:
         drawn = stats.bootstrap(
             (values,), np.mean, confidence_level=CONFIDENCE, rng=np.random.default_rng(0)
         ).confidence_interval
-        known["t"] = [_finite(float(end)) for end in ends]
-        known["bootstrap"] = [_finite(float(end)) for end in drawn]
+        known["t"] = [_plain(float(end)) for end in ends]
+        known["bootstrap"] = [_plain(float(end)) for end in drawn]
     return known
 
 
-def _finite(value: float) -> float | None:
-    return value if math.isfinite(value) else None
+def _plain(value: float) -> float | str | None:
+    if math.isnan(value):
+        return None
+    return value if math.isfinite(value) else str(value)
+
+
+def _number(value: float | str | None) -> float:
+    return math.nan if value is None else float(value)

@@ -79,11 +79,15 @@ def log_spaced(last: int, count: int) -> list[int]:
     [0, 1, 2, 3, 4, 5, 7, 10, 13, 17, 23, 30]
     >>> log_spaced(3, 12), log_spaced(30, 1)
     ([0, 1, 2, 3], [30])
+    >>> log_spaced(40, 3)  # the start, the middle, the end
+    [0, 6, 40]
     """
     if last < count:
         return list(range(last + 1))
     if count < 3:
         return [0, last][-count:]
+    if count == 3:
+        return [0, round(last**0.5), last]
     for steps in range(count - 2, 100 * count):
         found = {0} | {round(last ** (index / steps)) for index in range(steps + 1)}
         if len(found) >= count:
@@ -95,6 +99,6 @@ def chosen_epochs(kept: Sequence[int], count: int) -> list[int]:
     """Of the epochs that were kept, at most `count`, as if these were all.
 
     >>> chosen_epochs([0, 10, 20, 30], 3)
-    [0, 10, 30]
+    [0, 20, 30]
     """
     return [kept[place] for place in log_spaced(len(kept) - 1, count)]

@@ -28,11 +28,13 @@ class Subject(Protocol):
         shapes: Of the parameters, whose entries follow one another in a point (P,).
         num_examples: N.
         rows: Examples that one pass may take.
+        constant_inputs: Share of the inputs that are the same in all examples.
     """
 
     shapes: Shapes
     num_examples: int
     rows: int
+    constant_inputs: float
 
     def losses(self, point: Tensor, examples: Tensor, training: bool = False) -> Tensor:
         """The loss of each example, differentiable twice by the point.
@@ -65,6 +67,12 @@ def chunks(examples: Tensor, rows: int) -> Iterator[Tensor]:
     return iter(examples.split(rows))
 
 
+def constant_inputs(images: Tensor) -> float:
+    """The share of the inputs (N, ...) that are the same in all examples."""
+    flat = images.flatten(1)
+    return float((flat.amax(0) == flat.amin(0)).double().mean())
+
+
 class NetworkLoss:
     """The cross entropy of one seed's network on its training examples."""
 
@@ -82,6 +90,7 @@ class NetworkLoss:
         self.start = torch.cat([tensor.detach().flatten() for tensor in trained.values()])
         self.num_examples = len(train)
         self.rows = max(1, VALUES // (num_activations + train.images[0].numel()))
+        self.constant_inputs = constant_inputs(train.images)
 
     def losses(self, point: Tensor, examples: Tensor, training: bool = False) -> Tensor:
         """See `Subject.losses`."""

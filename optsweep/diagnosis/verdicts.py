@@ -5,21 +5,26 @@ there *and* training that was changed against it did what the cause says. Where 
 speaks, the verdict is withheld: inconclusive. The rules in their order, each with its threshold
 below; a fall is what a fork lowers the loss by, relative to the loss it began with:
 
-1. no signal: the gradient is 0, or nine in ten units of a layer are dead, or the loss does not feel
-   the weights' size, as of a deep network that begins too small; and no fork moves.
+1. no signal: the gradient is 0, or nine in ten inputs never change, or nine in ten units of a layer
+   are dead, or the loss does not feel the weights' size, as of a deep network that begins too
+   small; and no fork moves.
 2. saddle or plateau: training is slow, at this rate and at smaller ones; the gradient is small
-   (promise); there is negative curvature, a vanishing Hessian, or a gradient that grows on the way
-   down; a way leads down that the slope does not explain; and the kicked fork falls further.
+   (promise), or its line leads nowhere; there is negative curvature, a vanishing Hessian, or a
+   gradient that grows on the way down; a way leads down that the slope does not explain; and the
+   kicked fork falls further.
 3. gradient-flat: slow; the gradient lies in the Hessian's kernel and its line leads down; no
    smaller rate helps, and without the sharpest directions the fall is as large.
 4. local minimum: no negative curvature, no way down by lines or forks, nor by Newton's method.
 5. noise: smaller rates fall further, and so do larger batches, by half as much at least; and more
-   of the budget is noise than curvature, or a batch's gradient is noise for the most part.
-6. edge of stability (or ill-conditioning): the rate is at its limit, and smaller rates fall
-   further; or a larger rate fails, and training is slow or falls further without the sharpest
-   directions, which are what forbids it.
-7. rate too small: the larger rate falls half as far again, and is stable by what one step does.
-8. not slow: the loss falls, and no fork falls half as far again.
+   of the budget is noise than curvature, or a batch's gradient is usually noise for the most part.
+6. edge of stability, or ill-conditioning: the rate is at its limit, and a larger one fails; but
+   without the sharpest directions the larger one falls further. They forbid what all others need,
+   and a rate that is too large for them is too small for these. Where no smaller rate helps, it is
+   enough that the rate itself falls further without them.
+7. rate too large: the rate is at its limit, and smaller rates fall further.
+8. rate too small: the larger rate falls half as far again, and is stable by what one step does.
+9. not slow: the loss falls, and it falls half as far again at no other rate, with no larger batch
+   and after no kick.
 """
 
 from __future__ import annotations
@@ -31,6 +36,7 @@ from optsweep.diagnosis.readings import (
     BASE,
     BATCH,
     FASTER,
+    FREED,
     KICKED,
     PROJECTED,
     SLOWER,
@@ -38,6 +44,7 @@ from optsweep.diagnosis.readings import (
 )
 
 RATE_TOO_SMALL = "rate too small"
+RATE_TOO_LARGE = "rate too large"
 NOISE = "noise"
 EDGE = "edge of stability"
 SADDLE = "saddle or plateau"
@@ -47,7 +54,7 @@ NO_SIGNAL = "no signal"
 NOT_SLOW = "not slow"
 INCONCLUSIVE = "inconclusive"
 VERDICTS = (
-    *(EDGE, NOISE, RATE_TOO_SMALL, SADDLE, GRADIENT_FLAT, MINIMUM, NO_SIGNAL),
+    *(EDGE, RATE_TOO_LARGE, NOISE, RATE_TOO_SMALL, SADDLE, GRADIENT_FLAT, MINIMUM, NO_SIGNAL),
     *(NOT_SLOW, INCONCLUSIVE),
 )
 
@@ -65,7 +72,7 @@ NEAR_CRITICAL = 1.5  # multiple of the update; at the edge it is 1
 WELL_BELOW = 3.0  # multiple of the update from which a rate three times as large is stable
 FURTHER = 1.5  # one fall is half as far again as another
 RESOLVED = 1e-4  # a fall that can be told from rounding
-DEAD = 0.9  # of a layer's units
+DEAD = 0.9  # of a layer's units, or of the inputs
 UNFELT = 1e-4  # the weights' effect on the loss; 1e-3 on a plateau that a kick leaves, measured
 
 
@@ -89,7 +96,7 @@ def judge(readings: Readings) -> Verdict:
         return Verdict(INCONCLUSIVE, "the loss is not finite")
     for rule in (
         *(_no_signal, _saddle, _gradient_flat, _minimum),
-        *(_noise_or_edge, _slow_at_edge, _rate_too_small, _not_slow),
+        *(_noise, _edge, _rate_too_large, _rate_too_small, _not_slow),
     ):
         if verdict := rule(readings, forks):
             return verdict
@@ -116,10 +123,15 @@ class _Forks:
         """The larger of its falls, at any horizon."""
         return max(self._fall(name, True), self._fall(name, False))
 
-    def gain(self, name: str) -> float:
-        """How much further it falls at every horizon; infinite if only the base fails."""
-        own, base = self._falls.get(name, {}), self._falls.get(BASE, {})
+    def gain(self, name: str, over: str = BASE) -> float:
+        """How much further it falls at every horizon; infinite if only the other one fails."""
+        own, base = self._falls.get(name, {}), self._falls.get(over, {})
         return min((_beyond(own[end], base[end]) for end in own if end in base), default=-math.inf)
+
+    def resolved_gain(self, name: str, over: str = BASE) -> bool:
+        """Whether it falls twice as far, however little that is."""
+        own, base = self.fall(name), self._fall(over, last=True)
+        return own > RESOLVED and own >= 2 * base and base > 0 and self.gain(name, over) > 0
 
     def some_gain(self, name: str) -> float:
         """How much further it falls at some horizon."""
@@ -131,15 +143,10 @@ class _Forks:
         """The largest fall of all."""
         return max((self.fall(name) for name in self._falls), default=-math.inf)
 
-    @property
-    def names(self) -> tuple[str, ...]:
-        """All forks."""
-        return tuple(self._falls)
-
     def falls_further(self, name: str) -> bool:
         """Whether it falls half as far again at its last horizon."""
-        own, base = self._falls[name], self._falls[BASE]
-        end = max(own)
+        own, base = self._falls.get(name, {}), self._falls.get(BASE, {})
+        end = max(own, default=0)
         return end in base and own[end] > FURTHER * base[end]
 
     @property
@@ -149,8 +156,12 @@ class _Forks:
 
     def told(self, *names: str) -> str:
         """The falls of forks at their last horizon, in words."""
-        shown = names or tuple(self._falls)
-        return ", ".join(f"{name} {self._fall(name, True):+.1%}" for name in shown)
+        shown = [name for name in names or self._falls if name in self._falls]
+        return ", ".join(f"{name} {_percent(self._fall(name, True))}" for name in shown)
+
+
+def _percent(fall: float) -> str:
+    return f"{fall:+.1%}" if fall > -10 else "grows more than tenfold"
 
 
 def _beyond(own: float, base: float) -> float:
@@ -161,17 +172,18 @@ def _beyond(own: float, base: float) -> float:
 
 def _no_signal(r: Readings, forks: _Forks) -> Verdict | None:
     nothing = r.gradient_norm == 0 and r.extent == 0
-    if not nothing and r.dead_units < DEAD and not r.weight_effect < UNFELT:
+    unlit = max(r.dead_units, r.constant_inputs) >= DEAD
+    if not nothing and not unlit and not r.weight_effect < UNFELT:
         return None
     if max(abs(forks.fall(name)) for name in (BASE, FASTER, *SLOWER, KICKED)) >= STILL:
         return None
     told = f"gradient {r.gradient_norm:.2g}, dead units {r.dead_units:.0%}, "
-    told += f"the weights' effect {r.weight_effect:.1g}"
+    told += f"constant inputs {r.constant_inputs:.0%}, the weights' effect {r.weight_effect:.1g}"
     return Verdict(NO_SIGNAL, f"{told}; no rate moves the loss")
 
 
 def _saddle(r: Readings, forks: _Forks) -> Verdict | None:
-    is_critical = r.promise < CRITICAL
+    is_critical = r.promise < CRITICAL or r.slope_drop < ESCAPE
     curved = r.smallest + r.residual < -NEGATIVE * abs(r.largest)
     vanishing = r.extent < VANISHING
     if not (is_critical or vanishing) or not (curved or vanishing or r.bending < 0):
@@ -179,8 +191,9 @@ def _saddle(r: Readings, forks: _Forks) -> Verdict | None:
     if not forks.slow_below or r.escape_drop <= ESCAPE:
         return None
     told = (
-        f"promise {r.promise:.1g}, eigenvalues {r.smallest:.2g} to {r.largest:.2g}, "
-        f"a way down by {r.escape_drop:.0%}; {forks.told(BASE, KICKED)}"
+        f"promise {r.promise:.1g}, its line falls by {r.slope_drop:.1%}, "
+        f"eigenvalues {r.smallest:.2g} to {r.largest:.2g}, a way down by {r.escape_drop:.0%}; "
+        f"{forks.told(BASE, KICKED)}"
     )
     if forks.some_gain(KICKED) <= MARGIN:
         return Verdict(INCONCLUSIVE, f"a saddle by its readings, but no kick helps: {told}")
@@ -204,40 +217,58 @@ def _minimum(r: Readings, forks: _Forks) -> Verdict | None:
         return None
     if max(r.escape_drop, r.slope_drop, forks.best) >= STILL or r.promise >= CRITICAL:
         return None
-    if _resolved_gain(forks) or not r.decrement < STILL:
+    if forks.resolved_gain(FASTER) or not r.decrement < STILL:
         return None
     told = f"eigenvalues {r.smallest:.2g} to {r.largest:.2g}, promise {r.promise:.1g}"
     return Verdict(MINIMUM, f"{told}; no fork falls by more than {max(forks.best, 0):.1%}")
 
 
-def _noise_or_edge(r: Readings, forks: _Forks) -> Verdict | None:
+def _noise(r: Readings, forks: _Forks) -> Verdict | None:
     gain = forks.gain(forks.slower)
-    if gain <= MARGIN:
+    if gain <= MARGIN or forks.gain(BATCH) <= max(MARGIN, 0.5 * min(gain, 1.0)):
         return None
-    told = f"{forks.told(BASE, forks.slower, BATCH)}; stability {r.stability:.2f}, "
-    told += f"critical multiple {r.critical_multiple:.2g}, "
-    told += f"budget: curvature {r.curvature:.2g}, noise {r.noise:.2g}, "
-    told += f"noise scale {r.noise_scale:.2g} at {r.batch_size} examples"
-    if forks.gain(BATCH) > max(MARGIN, 0.5 * min(gain, 1.0)):
-        is_noisy = r.noise > max(r.curvature, 0.0) or r.noise_scale > r.batch_size
-        if is_noisy:
-            return Verdict(NOISE, told)
-    return Verdict(EDGE if _is_at_limit(r) else INCONCLUSIVE, told)
+    is_noisy = r.noise > max(r.curvature, 0.0) or _usual_noise(r) > r.batch_size
+    return Verdict(NOISE, _told_of_smaller(r, forks)) if is_noisy else None
 
 
-def _slow_at_edge(r: Readings, forks: _Forks) -> Verdict | None:
-    """Ill-conditioning: the sharpest directions allow no larger rate, and the others need one."""
+def _usual_noise(r: Readings) -> float:
+    """The noise scale by the mean ‖g‖² on the way: where training swings, one is but a draw."""
+    return r.noise_scale / r.swing if r.swing > 0 else math.inf
+
+
+def _edge(r: Readings, forks: _Forks) -> Verdict | None:
     if not _is_at_limit(r) or forks.some_gain(FASTER) > -MARGIN:
         return None
-    if forks.base >= SLOW and forks.gain(PROJECTED) <= MARGIN:
+    freed = max(forks.gain(FREED), forks.gain(FREED, PROJECTED)) > MARGIN
+    freed |= forks.resolved_gain(FREED, PROJECTED)
+    helped = forks.gain(PROJECTED) > MARGIN and forks.gain(forks.slower) <= MARGIN
+    if not freed and not helped:
         return None
-    told = f"{forks.told(BASE, FASTER, PROJECTED)}; stability {r.stability:.2f}, "
-    return Verdict(EDGE, told + f"critical multiple {r.critical_multiple:.2g}")
+    told = f"{forks.told(BASE, FASTER, PROJECTED, FREED, forks.slower)}; "
+    told += f"stability {r.stability:.2f}, critical multiple {r.critical_multiple:.2g}"
+    return Verdict(EDGE, told)
+
+
+def _rate_too_large(r: Readings, forks: _Forks) -> Verdict | None:
+    if forks.gain(forks.slower) <= MARGIN:
+        return None
+    told = f"{_told_of_smaller(r, forks)}; {forks.told(FREED)}"
+    return Verdict(RATE_TOO_LARGE if _is_at_limit(r) else INCONCLUSIVE, told)
+
+
+def _told_of_smaller(r: Readings, forks: _Forks) -> str:
+    return (
+        f"{forks.told(BASE, forks.slower, BATCH)}; stability {r.stability:.2f}, "
+        f"critical multiple {r.critical_multiple:.2g}, "
+        f"budget: curvature {r.curvature:.2g}, noise {r.noise:.2g}, "
+        f"noise scale {r.noise_scale:.2g}, by the usual gradient {_usual_noise(r):.2g}, "
+        f"at {r.batch_size:.0f} examples"
+    )
 
 
 def _rate_too_small(r: Readings, forks: _Forks) -> Verdict | None:
     further = forks.gain(FASTER) > MARGIN and forks.fall(FASTER) > FURTHER * forks.base
-    if not further and not _resolved_gain(forks):
+    if not further and not forks.resolved_gain(FASTER):
         return None
     told = f"{forks.told(BASE, FASTER)}; critical multiple {r.critical_multiple:.2g}"
     stable = r.critical_multiple >= WELL_BELOW and not r.stability > AT_LIMIT
@@ -245,15 +276,9 @@ def _rate_too_small(r: Readings, forks: _Forks) -> Verdict | None:
 
 
 def _not_slow(r: Readings, forks: _Forks) -> Verdict | None:
-    if forks.base < SLOW or any(map(forks.falls_further, forks.names)):
+    if forks.base < SLOW or any(map(forks.falls_further, (FASTER, *SLOWER, BATCH, KICKED))):
         return None
     return Verdict(NOT_SLOW, forks.told(BASE, FASTER, *SLOWER))
-
-
-def _resolved_gain(forks: _Forks) -> bool:
-    """Whether the larger rate falls twice as far, however little that is."""
-    base, faster = forks.base, forks.fall(FASTER)
-    return faster > RESOLVED and faster >= 2 * base and base > 0 and forks.gain(FASTER) > 0
 
 
 def _is_at_limit(r: Readings) -> bool:

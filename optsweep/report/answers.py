@@ -7,9 +7,9 @@ from collections.abc import Callable, Sequence
 
 import pandas as pd
 
+from optsweep.report.causes import causes
 from optsweep.report.claims import Judgement
 from optsweep.report.collection import TRAINED, Collection, Setting, is_search
-from optsweep.report.diagnosis import causes
 from optsweep.report.findings import tally
 from optsweep.report.gradients import SIGNAL, gradient_size
 from optsweep.report.grids import at_edge, best_of, chosen_by, interaction
@@ -43,11 +43,20 @@ def answer(
     for figure, tell in _TOLD_WITH.items():
         if figure in question.figures:
             sentences += tell(collection, question, list(tables))
-    if not sentences:
+    if not sentences and not collection.trained(list(tables)):
         sentences.append("Nothing of this question has been trained yet.")
     if judgements:
         told = tally([each.verdict for each in judgements])
         sentences.append(f"Of {count(len(judgements), 'claim')}, {told}.")
+    return _paragraph(sentences)
+
+
+def cause(collection: Collection, question: Question, experiments: Sequence[str]) -> str:
+    """Why the network that was diagnosed with most seeds trains slowly; empty if none was."""
+    return _paragraph(causes(collection, question, experiments))
+
+
+def _paragraph(sentences: Sequence[str]) -> str:
     return (
         " ".join(sentences)
         .replace(" ± ", "\u00a0±\u00a0")
@@ -255,5 +264,4 @@ _TOLD_WITH: dict[str, Callable[[Collection, Question, Sequence[str]], list[str]]
     "weight_norms": _coupling,
     "gradient_traces": _slowness,
     "performance_profile": _ranking,
-    "stability": lambda collection, question, experiments: causes(collection, experiments),
 }

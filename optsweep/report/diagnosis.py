@@ -1,33 +1,61 @@
-"""What diagnoses of cells found: shares of verdicts, their figures, and the paragraph of causes.
+"""What diagnoses of cells found, as tables: shares of verdicts, causes, readings, gains of forks.
 
 They are read from the folders of their cells, each where it is wanted; a cell that was not
-diagnosed has none.
+diagnosed has none. Epoch 0, the untrained network, is shown and never counted.
 """
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
-from matplotlib.axes import Axes
-from matplotlib.colors import ListedColormap
-from matplotlib.figure import Figure
 
 from optsweep import runs
-from optsweep.diagnosis.readings import BASE, SLOWER
-from optsweep.diagnosis.verdicts import INCONCLUSIVE, NOT_SLOW, VERDICTS
+from optsweep.diagnosis.readings import BASE, BATCH, FASTER, FREED, KICKED, SLOWER
+from optsweep.diagnosis.verdicts import INCONCLUSIVE, VERDICTS
 from optsweep.report.collection import Collection, Setting
-from optsweep.report.drawing import COLOURS, INK, band, log_scale, panels, styles
-from optsweep.report.outline import Question
-from optsweep.report.pictures import Picture
+from optsweep.report.settings import family, phrase_value
 from optsweep.report.statistics import mean_interval
-from optsweep.report.wording import count, listing, number
+from optsweep.report.wording import number, short
 
-_LEAST_WEIGHT = 1e-7  # of a density's node that is drawn
-# Of each verdict, in the timeline.
-_COLOURS = dict(zip(VERDICTS, [*list(COLOURS)[1:], "#b0b4bc"], strict=False))
+# Of the table that has a row for each kind of cell: readings, then forks, by their headings.
+_OF_KINDS = {
+    "lr λ by its limit": "sharpness",
+    "batch sharpness by its limit": "stability",
+    "largest step": "critical_multiple",
+    "promise": "promise",
+    "noise scale": "noise_scale",
+}
+_GAINS = {
+    "3 × lr": FASTER,
+    "0.1 × lr": SLOWER[1],
+    "8 × batch": BATCH,
+    "sharpest out, 3 × lr": FREED,
+    "kick": KICKED,
+}
+# Of the table that has a column for each of one setting's checkpoints.
+_OF_ONE = {
+    "loss": "loss",
+    "norm of the gradient": "gradient_norm",
+    "largest eigenvalue": "largest",
+    "lr λ by its limit": "sharpness",
+    "batch sharpness by its limit": "stability",
+    "largest step that does not raise the loss": "critical_multiple",
+    "‖Hg‖ / ‖g‖": "hessian_gradient",
+    "share of the gradient in the ten sharpest directions": "top_share",
+    "promise": "promise",
+    "budget: descent": "descent",
+    "budget: curvature": "curvature",
+    "budget: noise": "noise",
+    "change of the loss in a step": "measured",
+    "noise scale": "noise_scale",
+    "cosine of successive gradients": "cosine",
+    "update by weights": "update_ratio",
+    "dead units, at most of a layer": "dead_units",
+    "gradient of the least layer by the largest": "gradient_ratio",
+    "inputs that never change": "constant_inputs",
+}
 
 
 def found(collection: Collection, cells: Sequence[str], file: str) -> pd.DataFrame:
@@ -36,15 +64,6 @@ def found(collection: Collection, cells: Sequence[str], file: str) -> pd.DataFra
     paths = [folder / runs.DIAGNOSIS_FOLDER / file for folder in folders]
     tables = [pd.read_csv(path) for path in paths if path.exists()]
     return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame()
-
-
-def verdict_share(collection: Collection, cells: Sequence[str], of: Sequence[str]) -> pd.Series:
-    """Of each seed's checkpoints after the first, the share with one of some verdicts."""
-    verdicts = found(collection, cells, runs.VERDICTS_FILE)
-    if verdicts.empty:
-        return pd.Series(dtype=float)
-    trained = verdicts[verdicts["epoch"] > 0]
-    return trained["verdict"].isin(list(of)).groupby(trained["seed"]).mean()
 
 
 def diagnosed(collection: Collection, experiments: Sequence[str]) -> list[Setting]:
@@ -57,213 +76,133 @@ def diagnosed(collection: Collection, experiments: Sequence[str]) -> list[Settin
     return sorted(settings, key=lambda setting: -len(collection.seeds_of(setting.cells)))
 
 
-def causes(collection: Collection, experiments: Sequence[str]) -> list[str]:
-    """Three sentences on the setting with most seeds: the cause, its readings, what decided."""
-    settings = diagnosed(collection, experiments)
-    if not settings:
-        return []
-    one = settings[0]
-    verdicts = found(collection, one.cells, runs.VERDICTS_FILE)
-    verdicts = verdicts[verdicts["epoch"] > 0]
-    counts = verdicts["verdict"].value_counts()
-    shares = [f"{share / len(verdicts):.0%} {verdict}" for verdict, share in counts.items()]
-    readings = found(collection, one.cells, runs.READINGS_FILE)
-    middle = readings[readings["epoch"] > 0].groupby("quantity")["value"].median()
-    smaller = _gains(readings, SLOWER[1])
-    gain = mean_interval(smaller)
-    return [
-        f"Of {count(len(verdicts), 'checkpoint')} of {one.label} after the start, over "
-        f"{count(verdicts['seed'].nunique(), 'seed')}, the verdict is {listing(shares)}.",
-        f"In the middle, the rate is at {number(middle['stability'], 2)} of its limit and the "
-        f"largest step that does not raise the loss is {number(middle['critical_multiple'], 1)} "
-        f"times the one taken; the smallest eigenvalue is "
-        f"{number(middle['smallest'] / middle['largest'], 3)} of the largest, "
-        f"‖Hg‖/‖g‖ is {number(middle['hessian_gradient'], 1)} and the noise scale "
-        f"{number(middle['noise_scale'], 0)} at {number(middle['batch_size'], 0)} images.",
-        "From the last checkpoint, a tenth of the rate lowers the loss by "
-        f"{number(gain.estimate, 3)} of itself (95 % {number(gain.low, 3)} to "
-        f"{number(gain.high, 3)}) more than the rate itself does in as many steps.",
-    ]
+def verdict_shares(collection: Collection, cells: Sequence[str]) -> pd.DataFrame:
+    """The share of each seed's checkpoints with each verdict: index seed, a column per verdict."""
+    verdicts = found(collection, cells, runs.VERDICTS_FILE)
+    if verdicts.empty:
+        return pd.DataFrame(columns=list(VERDICTS))
+    trained = verdicts[verdicts["epoch"] > 0]
+    shares = pd.crosstab(trained["seed"], trained["verdict"], normalize="index")
+    return shares.reindex(columns=list(VERDICTS), fill_value=0.0)
 
 
-def _gains(readings: pd.DataFrame, fork: str) -> pd.Series:
-    """What a fork from the last checkpoint lowers the loss by beyond the base, by seed."""
-    last = readings[readings["epoch"] == readings["epoch"].max()]
-    falls = last.pivot_table(index="seed", columns="quantity", values="value")
-    own = [name for name in falls.columns if str(name).endswith(f"steps, {fork}")]
-    base = [name for name in falls.columns if str(name).endswith(f"steps, {BASE}")]
-    if not own or not base:
-        return pd.Series(dtype=float)
-    return falls[own[-1]] - falls[base[-1]]
+def verdict_share(collection: Collection, cells: Sequence[str], of: Sequence[str]) -> pd.Series:
+    """Of each seed's checkpoints, the share with one of some verdicts."""
+    return verdict_shares(collection, cells)[list(of)].sum(axis=1)
 
 
-def stability(
-    collection: Collection, question: Question, experiments: Sequence[str]
-) -> Picture | None:
-    """Sharpness by the rate's limit, and the critical multiple, against epochs."""
-    settings = diagnosed(collection, experiments)[:1]
-    if not settings:
-        return None
-    figure = Figure(figsize=(10, 3.6), layout="constrained")
-    readings = found(collection, settings[0].cells, runs.READINGS_FILE)
-    titles = {
-        "stability": "batch sharpness by the limit of the rate",
-        "critical_multiple": "largest step that does not raise the loss",
-        "noise_scale": "noise scale, examples",
-    }
-    look = styles(["seeds"])["seeds"]
-    for axes, (quantity, title) in zip(panels(figure, 3, 3), titles.items(), strict=True):
-        rows = readings[readings["quantity"] == quantity]
-        band(axes, rows, "epoch", "value", look)
-        sizes = readings[readings["quantity"] == "batch_size"]["value"]
-        line = float(sizes.median()) if quantity == "noise_scale" else 1.0
-        axes.axhline(line, color=INK, lw=1, ls="--")
-        axes.set(title=title, xlabel="epoch")
-        if (rows["value"] > 0).any():
-            log_scale(axes, "y")
-    caption = (
-        f"{settings[0].label}: at 1 (dashed), steps of the rate begin to grow along the sharpest "
-        "directions; beside it the largest multiple of the actual step that does not raise the "
-        "loss, and the noise scale against the batch size. Median and quartiles over seeds."
-    )
-    return Picture(f"{question.id}_stability", figure, caption)
+def cause_of(collection: Collection, cells: Sequence[str]) -> tuple[str, pd.Series]:
+    """The most frequent verdict, and of each seed the share of its checkpoints that have it."""
+    shares = verdict_shares(collection, cells)
+    if shares.empty:
+        return INCONCLUSIVE, pd.Series(dtype=float)
+    cause = str(shares.mean().idxmax())
+    return cause, shares[cause]
 
 
-def spectra(
-    collection: Collection, question: Question, experiments: Sequence[str]
-) -> Picture | None:
-    """Densities of the Hessian's eigenvalues at the start, the middle and the end."""
-    settings = diagnosed(collection, experiments)[:1]
-    if not settings:
-        return None
-    rows = found(collection, settings[0].cells, runs.SPECTRA_FILE)
-    chosen = _start_middle_end(rows)
-    figure = Figure(figsize=(10, 3.2), layout="constrained")
-    for axes, epoch in zip(panels(figure, len(chosen), 3, sharey=True), chosen, strict=True):
-        one = rows[(rows["epoch"] == epoch) & (rows["seed"] == rows["seed"].min())]
-        nodes = one[(one["kind"] == "density") & (one["weight"] > _LEAST_WEIGHT)]
-        axes.vlines(nodes["value"], _LEAST_WEIGHT, nodes["weight"], color=INK, lw=1)
-        axes.set(title=f"epoch {epoch}", xlabel="eigenvalue", yscale="log")
-    caption = (
-        f"{settings[0].label}: share of the eigenvalues of the training loss's Hessian near each "
-        "of Lanczos's nodes, for the first seed. Most are near 0; a few large ones stand apart."
-    )
-    return Picture(f"{question.id}_spectra", figure, caption)
+def typical(collection: Collection, cells: Sequence[str]) -> pd.Series:
+    """The median of each reading over seeds and checkpoints."""
+    readings = found(collection, cells, runs.READINGS_FILE)
+    return readings[readings["epoch"] > 0].groupby("quantity")["value"].median()
 
 
-def fork_curves(
-    collection: Collection, question: Question, experiments: Sequence[str]
-) -> Picture | None:
-    """What becomes of the loss under other rates, batches and directions."""
-    settings = diagnosed(collection, experiments)[:1]
-    if not settings:
-        return None
-    rows = found(collection, settings[0].cells, runs.FORKS_FILE)
-    chosen = _start_middle_end(rows)
-    looks = styles(list(rows["fork"].unique()), BASE)
-    figure = Figure(figsize=(10, 3.8), layout="constrained")
-    drawn = panels(figure, len(chosen), 3)
-    for axes, epoch in zip(drawn, chosen, strict=True):
-        at = rows[rows["epoch"] == epoch]
-        for name, look in looks.items():
-            losses = at[at["fork"] == name].groupby("step")["train_loss"].median()
-            axes.plot(losses.index, losses, color=look.color, ls=look.linestyle, label=name)
-        axes.set(title=f"from epoch {epoch}", xlabel="step", ylabel="train loss")
-        base = at[at["fork"] == BASE]["train_loss"]
-        if len(base):
-            axes.set_ylim(0.5 * base.min(), 1.3 * base.max())
-    figure.legend(*drawn[0].get_legend_handles_labels(), loc="outside lower center", ncols=7)
-    caption = (
-        f"{settings[0].label}: training goes on from a checkpoint in seven ways, on the same "
-        "images; medians over seeds. What leaves the panel above has grown."
-    )
-    return Picture(f"{question.id}_forks", figure, caption)
+def gains(readings: pd.DataFrame, fork: str, over: str = BASE) -> pd.DataFrame:
+    """What a fork lowers the loss by beyond another one: index epoch, a column per seed.
+
+    At the last horizon of both, relative to the loss at the checkpoint; minus infinity where it
+    diverged and the other one did not.
+    """
+    names = readings["quantity"].astype(str).str.extract(r"^fall after (\d+) steps, (.*)$")
+    falls = readings.assign(steps=names[0].astype(float), fork=names[1]).dropna(subset=["fork"])
+    own, other = (falls[falls["fork"] == name] for name in (fork, over))
+    both = own.merge(other, on=["seed", "epoch", "steps"], suffixes=("", "_over"))
+    both = both[both["steps"] == both.groupby(["seed", "epoch"])["steps"].transform("max")]
+    values = (both["value"] - both["value_over"]).where(both["value"] > -np.inf, -np.inf)
+    table = both.assign(gain=values.where(both["value_over"] > -np.inf))
+    return table.pivot_table(index="epoch", columns="seed", values="gain", dropna=False)
 
 
-def verdict_timeline(
-    collection: Collection, question: Question, experiments: Sequence[str]
-) -> Picture | None:
-    """The most frequent verdict of each setting at each of its checkpoints."""
-    settings = diagnosed(collection, experiments)
-    if not settings:
-        return None
-    longest = 0
-    grid = []
-    for setting in settings:
-        verdicts = found(collection, setting.cells, runs.VERDICTS_FILE)
-        row = [Counter(of["verdict"]).most_common(1)[0][0] for _, of in verdicts.groupby("epoch")]
-        longest = max(longest, len(row))
-        grid.append(row)
-    codes = np.full((len(grid), longest), np.nan)
-    for place, row in enumerate(grid):
-        codes[place, : len(row)] = [VERDICTS.index(verdict) for verdict in row]
-    figure = Figure(figsize=(10, 1.2 + 0.19 * len(grid)), layout="constrained")
-    (axes,) = panels(figure, 1, 1)
-    colours = [_COLOURS[verdict] for verdict in VERDICTS]
-    axes.imshow(codes, aspect="auto", cmap=ListedColormap(colours), vmin=0, vmax=len(colours) - 1)
-    axes.set_yticks(range(len(grid)), [setting.label for setting in settings], fontsize=7)
-    axes.set(xlabel="checkpoint, from the start to the end")
-    axes.grid(visible=False)
-    _name_colours(axes, codes)
-    caption = (
-        "The verdict of most seeds at each checkpoint. It is withheld (inconclusive) where the "
-        "readings and what forks come to do not agree."
-    )
-    return Picture(f"{question.id}_verdicts", figure, caption)
+def usual_gain(collection: Collection, cells: Sequence[str], fork: str) -> pd.Series:
+    """The median over each seed's checkpoints of what a fork gains."""
+    readings = found(collection, cells, runs.READINGS_FILE)
+    table = gains(readings[readings["epoch"] > 0], fork)
+    return table.median() if len(table) else pd.Series(dtype=float)
 
 
-def _name_colours(axes: Axes, codes: np.ndarray) -> None:
-    for index, verdict in enumerate(VERDICTS):
-        if (codes == index).any():
-            axes.plot([], [], "s", color=_COLOURS[verdict], label=verdict)
-    figure = axes.figure
-    assert isinstance(figure, Figure)
-    figure.legend(loc="outside lower center", ncols=5)
+def kinds_table(collection: Collection, settings: Sequence[Setting]) -> pd.DataFrame:
+    """A row for each kind of cell: its cause, in how many checkpoints, and what decided.
 
-
-def pixel_map(
-    collection: Collection, question: Question, experiments: Sequence[str]
-) -> Picture | None:
-    """Where images are lit, how far each pixel's weights move, and when they are half there."""
-    settings = diagnosed(collection, experiments)
-    rows = found(collection, settings[0].cells, runs.PIXELS_FILE) if settings else pd.DataFrame()
-    side = round(rows["pixel"].nunique() ** 0.5) if len(rows) else 0
-    if not side or side**2 != rows["pixel"].nunique():
-        return None
-    lit = rows.groupby("pixel")["nonzero_fraction"].first()
-    moved = rows.pivot_table(index="epoch", columns="pixel", values="moved")
-    last = moved.iloc[-1]
-    half = (moved >= 0.5 * last).idxmax().where(last > 0)
-    figure = Figure(figsize=(10, 3.2), layout="constrained")
-    maps = {
-        "images in which the pixel is lit": lit,
-        "how far its weights move": last,
-        "epoch at which half of the way is gone": half,
-    }
-    for axes, (title, values) in zip(panels(figure, 3, 3), maps.items(), strict=True):
-        shown = axes.imshow(values.to_numpy().reshape(side, side), cmap="viridis")
-        axes.set(title=title, xticks=[], yticks=[])
-        axes.grid(visible=False)
-        figure.colorbar(shown, ax=axes, shrink=0.8)
-    caption = (
-        f"{settings[0].label}: root mean square, over hidden units and seeds, of the change of "
-        "the weights that come from each pixel. Where images are lit more often, they move more."
-    )
-    return Picture(f"{question.id}_pixels", figure, caption)
-
-
-def _start_middle_end(rows: pd.DataFrame) -> list[int]:
-    epochs = sorted(rows["epoch"].unique())
-    return list(dict.fromkeys(int(epochs[i]) for i in (0, len(epochs) // 2, len(epochs) - 1)))
-
-
-def verdict_table(collection: Collection, settings: Sequence[Setting]) -> pd.DataFrame:
-    """A row for each setting: how many checkpoints of all seeds have each verdict."""
+    Readings are medians over seeds and checkpoints, gains means over seeds of the medians over
+    checkpoints, in percent of the loss.
+    """
     rows = []
     for setting in settings:
-        verdicts = found(collection, setting.cells, runs.VERDICTS_FILE)
-        counts = Counter(verdicts["verdict"])
-        named = {v: n for v, n in counts.items() if v not in (NOT_SLOW, INCONCLUSIVE)}
-        cause = max(named, key=lambda verdict: named[verdict]) if named else ""
-        rows.append({"setting": setting.label, "cause": cause, **{v: counts[v] for v in VERDICTS}})
+        cause, shares = cause_of(collection, setting.cells)
+        middle = typical(collection, setting.cells)
+        row = {**kind_of(setting), "cause": cause, "of checkpoints": f"{shares.mean():.0%}"}
+        row |= {name: short(middle.get(key, np.nan)) for name, key in _OF_KINDS.items()}
+        curvature = middle.get("smallest", np.nan) / middle.get("largest", np.nan)
+        row["λ min by max"] = short(curvature, digits=2)
+        for name, fork in _GAINS.items():
+            gain = mean_interval(usual_gain(collection, setting.cells, fork)).estimate
+            row[f"{name}, %"] = number(100 * gain, 1, "+")
+        rows.append(row)
     return pd.DataFrame(rows)
+
+
+def kind_of(setting: Setting) -> Mapping[str, str]:
+    """What kind of cell a setting is: initialisation, depth, optimizer, rate and batch."""
+    facets = setting.facets
+    is_full = setting.value("batch_size") >= facets.get("num_train", np.inf)
+    named = {
+        "init": setting.value("init"),
+        "hidden layers": setting.value("depth"),
+        "optimizer": family(facets),
+        "lr": setting.value("lr"),
+        "batch": "full" if is_full else setting.value("batch_size"),
+    }
+    return {key: phrase_value(value) for key, value in named.items()}
+
+
+def described(setting: Setting) -> str:
+    """A setting in words, whatever its experiment varies."""
+    kind = kind_of(setting)
+    layers = "layer" if kind["hidden layers"] == "1" else "layers"
+    return (
+        f"{kind['optimizer']} at learning rate {kind['lr']}, batch size {kind['batch']}, "
+        f"{kind['init']} initialisation, {kind['hidden layers']} hidden {layers}"
+    )
+
+
+def readings_table(collection: Collection, setting: Setting, num_epochs: int = 6) -> pd.DataFrame:
+    """A row for each reading of a setting, a column for some checkpoints: median and quartiles."""
+    readings = found(collection, setting.cells, runs.READINGS_FILE)
+    epochs = sorted(readings["epoch"].unique())
+    places = np.linspace(0, len(epochs) - 1, min(num_epochs, len(epochs))).round().astype(int)
+    rows = []
+    for name, quantity in _OF_ONE.items():
+        values = readings[readings["quantity"] == quantity].pivot_table(
+            index="seed", columns="epoch", values="value"
+        )
+        rows.append({"reading": name, **_told(values, [epochs[place] for place in places])})
+    pairs = [
+        readings[readings["quantity"] == name].set_index(["seed", "epoch"])["value"]
+        for name in ("smallest", "largest")
+    ]
+    ratio = (pairs[0] / pairs[1]).unstack("epoch")
+    rows.insert(3, {"reading": "smallest eigenvalue by the largest", **_told(ratio, epochs)})
+    return pd.DataFrame(rows)[["reading", *(f"epoch {epochs[place]}" for place in places)]]
+
+
+def _told(values: pd.DataFrame, epochs: Sequence[int]) -> dict[str, str]:
+    told = {}
+    for epoch in epochs:
+        of_seeds = values[epoch].dropna() if epoch in values else pd.Series(dtype=float)
+        low, middle, high = of_seeds.quantile([0.25, 0.5, 0.75]) if len(of_seeds) else [np.nan] * 3
+        between = f" ({_between(low, high)})" if len(of_seeds) > 1 else ""
+        told[f"epoch {epoch}"] = short(middle) + between
+    return told
+
+
+def _between(low: float, high: float) -> str:
+    return f"{short(low)} … {short(high)}"

@@ -7,9 +7,10 @@ from collections.abc import Callable, Sequence
 from optsweep.report.calibration import calibration
 from optsweep.report.collection import Collection
 from optsweep.report.curves import curves, equal_steps, loss_against_seconds, schedules
-from optsweep.report.diagnosis import (
+from optsweep.report.diagnosis_figures import (
     fork_curves,
     pixel_map,
+    signal_map,
     spectra,
     stability,
     verdict_timeline,
@@ -33,7 +34,7 @@ _OF_QUESTION: dict[str, Draw] = {
     for each in (
         *(loss_against_seconds, equal_steps, timing, against_batch_size, gains),
         *(weight_norms, gradient_norms, gradient_traces, performance_profile),
-        *(stability, spectra, fork_curves, verdict_timeline, pixel_map),
+        *(stability, spectra, fork_curves, verdict_timeline, pixel_map, signal_map),
         calibration,
     )
 }

@@ -92,7 +92,7 @@ def describe(of: Mapping[str, Any]) -> str:
     if name in _WORDS:
         return (
             _WORDS[name]
-            .format_map({"of": "test accuracy", "start": 0.0, "end": 1.0} | options)
+            .format_map({"of": "test accuracy", "start": 0.0, "end": 1.0} | _in_words(options))
             .replace("_", " ")
         )
     at = f" at epoch {options['epoch']}" if "epoch" in options else ""
@@ -100,6 +100,10 @@ def describe(of: Mapping[str, Any]) -> str:
         ((column, target),) = options.items()
         return f"{name} {column} {target}".replace("_", " ")
     return name.replace("_", " ") + at
+
+
+def _in_words(options: Mapping[str, Any]) -> dict[str, Any]:
+    return {k: " or ".join(v) if isinstance(v, list) else v for k, v in options.items()}
 
 
 def score(

@@ -27,6 +27,7 @@ class Question:
         part: Heading above the first question of a part.
         figures: Beside the curves: names of `figures.FIGURES`; `curves` puts these in their place.
         weight: A recorded weight whose gradient the answer compares with one that has a signal.
+        network: What the network is called that was diagnosed with most seeds.
     """
 
     id: str
@@ -37,6 +38,7 @@ class Question:
     part: str = ""
     figures: Sequence[str] = ()
     weight: str = ""
+    network: str = ""
 
     @property
     def is_timed(self) -> bool:

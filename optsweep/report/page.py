@@ -63,7 +63,8 @@ class Section:
     pictures: Sequence[SavedPicture]
     tables: dict[str, pd.DataFrame]
     judgements: Sequence[Judgement]
-    verdicts: pd.DataFrame = field(default_factory=pd.DataFrame)  # of cells that were diagnosed
+    cause: str = ""  # where something was diagnosed: why it trains slowly
+    diagnoses: dict[str, pd.DataFrame] = field(default_factory=dict)
 
 
 def render_page(
@@ -153,11 +154,12 @@ def _environment() -> jinja2.Environment:
 def _shown(section: Section) -> dict[str, Any]:
     return {
         "question": section.question,
+        "cause": section.cause,
         "answer": section.answer,
         "pictures": section.pictures,
         "tables": {
+            **{name: _of_words(table) for name, table in section.diagnoses.items()},
             **{name: _table(table) for name, table in section.tables.items()},
-            **_verdicts(section),
         },
         "judgements": section.judgements,
         "counts": Counter(each.verdict for each in section.judgements),
@@ -174,14 +176,10 @@ def _table(table: pd.DataFrame) -> dict[str, Any]:
     }
 
 
-def _verdicts(section: Section) -> dict[str, Any]:
-    """The table of verdicts, if anything was diagnosed."""
-    table = section.verdicts
-    if table.empty:
-        return {}
+def _of_words(table: pd.DataFrame) -> dict[str, Any]:
+    """A table that is shown as it is."""
     rows = [(row, "completed", "") for row in table.astype(str).to_numpy().tolist()]
-    name = f"{section.question.id}_verdicts"
-    return {name: {"columns": list(table.columns), "rows": rows, "smallest_p": None}}
+    return {"columns": list(table.columns), "rows": rows, "smallest_p": None}
 
 
 def _totals(collection: Collection) -> list[str]:

@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, NamedTuple
 import pandas as pd
 
 from optsweep import runs
-from optsweep.report.answers import answer
+from optsweep.report.answers import answer, cause
 from optsweep.report.claims import Judgement, claims_table, judge
 from optsweep.report.collection import Collection, collect_runs
-from optsweep.report.diagnosis import diagnosed, verdict_table
+from optsweep.report.diagnosis import diagnosed, kinds_table, readings_table
 from optsweep.report.figures import draw_question
 from optsweep.report.outline import Outline, Question
 from optsweep.report.page import Section, render_page
@@ -162,10 +162,24 @@ def _section(
     drawn = draw_question(collection, question, experiments)
     pictures = [save(picture, out / runs.FIGURES_FOLDER) for picture in drawn]
     paragraph = answer(collection, question, tables, own)
-    verdicts = pd.DataFrame()
-    if "verdict_timeline" in question.figures:
-        verdicts = verdict_table(collection, diagnosed(collection, experiments))
-    if len(verdicts):
-        path = out / runs.TABLES_FOLDER / f"{question.id}_verdicts.csv"
-        runs.write_atomically(path, verdicts.to_csv(index=False, lineterminator="\n"))
-    return Section(question, paragraph, pictures, tables, own, verdicts)
+    told = cause(collection, question, experiments)
+    return Section(
+        question, paragraph, pictures, tables, own, told, _diagnoses(collection, experiments, out)
+    )
+
+
+def _diagnoses(
+    collection: Collection, experiments: Sequence[str], out: Path
+) -> dict[str, pd.DataFrame]:
+    """A table of all kinds of cells that were diagnosed, and one of readings of the first."""
+    settings = diagnosed(collection, experiments)
+    if not settings:
+        return {}
+    tables = {
+        f"{experiments[0]}_causes": kinds_table(collection, settings),
+        f"{experiments[0]}_readings": readings_table(collection, settings[0]),
+    }
+    for name, table in tables.items():
+        path = out / runs.TABLES_FOLDER / f"{name}.csv"
+        runs.write_atomically(path, table.to_csv(index=False, lineterminator="\n"))
+    return tables

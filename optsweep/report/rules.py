@@ -201,13 +201,24 @@ def fails(samples: Samples, options: Options) -> Finding:
     it against one half.
     """
     (one,) = samples
-    failed = one.values <= options.value
-    effect, found = share(failed), stats.binomtest(int(failed.sum()), len(failed))
+    return _held_by_most(one.values <= options.value, f"share of failed seeds, {one.name}")
+
+
+def mostly(samples: Samples, options: Options) -> Finding:
+    """Most seeds reach `value`.
+
+    Decided as `fails` is: by the share of such seeds, with Wilson's interval, against one half.
+    """
+    (one,) = samples
+    return _held_by_most(one.values >= options.value, f"share of such seeds, {one.name}")
+
+
+def _held_by_most(which: pd.Series, told: str) -> Finding:
+    effect, num_true = share(which), int(which.sum())
     above, below = (
-        min(1.0, 2 * float(stats.binomtest(found.k, found.n, alternative=side).pvalue))
+        min(1.0, 2 * float(stats.binomtest(num_true, len(which), alternative=side).pvalue))
         for side in ("greater", "less")
     )
-    told = f"share of failed seeds, {one.name}"
     return all_hold([Finding({HOLDS: above, REVERSED: below}, effect, told, reference=0.5)])
 
 
@@ -225,7 +236,7 @@ RULES: dict[str, Rule] = {
     rule.__name__: rule
     for rule in (
         *(greater, less, similar, highest, lowest, rising, falling, gains_shrink, gains_more),
-        *(at_least, at_most, near, times, only, only_less, only_at_least, fails, identical),
+        *(at_least, at_most, near, times, only, only_less, only_at_least, fails, mostly, identical),
     )
 }
 

@@ -16,7 +16,7 @@ import pandas as pd
 from IPython.display import Image, Markdown, display
 
 from optsweep.config.checks import InputError
-from optsweep.report.answers import answer
+from optsweep.report.answers import answer, cause
 from optsweep.report.claims import Judgement, judge
 from optsweep.report.collection import TRAINED, Collection, collect_runs, empty_collection
 from optsweep.report.figures import draw_question
@@ -83,6 +83,7 @@ class Reader:
         tables = {each: setting_table(self.collection, question, each) for each in experiments}
         if question.question:
             _say(f"*{escaped(question.question)}*")
+        _say(escaped(cause(self.collection, question, experiments)))
         _say(escaped(answer(self.collection, question, tables, own)))
         drawn = {each.name: each for each in draw_question(self.collection, question, experiments)}
         for figure in figures or list(drawn)[:1] or [name]:

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from optsweep.diagnosis.examination import Settings, examine
+from optsweep.diagnosis.forks import training_gradient
 from optsweep.diagnosis.subject import Shapes
 from optsweep.diagnosis.verdicts import (
     EDGE,
@@ -23,13 +24,15 @@ from optsweep.diagnosis.verdicts import (
     NO_SIGNAL,
     NOISE,
     NOT_SLOW,
+    RATE_TOO_LARGE,
     RATE_TOO_SMALL,
     SADDLE,
     judge,
 )
-from optsweep.diagnosis.walker import Method
+from optsweep.diagnosis.walker import Method, Walker
 
 DIMENSIONS = 6
+_SETTLING = 100  # steps, of which thirty at the smallest rate and curvature forget where they began
 QUICK = Settings(examples=None, lanczos_steps=20, batches=4, steps=50, epoch=False)
 
 
@@ -41,6 +44,7 @@ class Function:
     dimensions: int
     num_examples: int = 1
     rows: int = 10_000_000
+    constant_inputs: float = 0.0
 
     @property
     def shapes(self) -> Shapes:
@@ -124,8 +128,9 @@ def bowl_right(draw: Draw) -> Instance:
 
 
 def bowl_too_large(draw: Draw) -> Instance:
+    """Steps grow a hundredfold in a fork of 50, or more: at 2, none would see it."""
     function, start, sharpest = bowl(draw, draw.log(1.5, 10), draw.uniform(0, 0.3))
-    return Instance(function, start, sgd(draw.uniform(2.02, 3) / sharpest))
+    return Instance(function, start, sgd(draw.uniform(2.1, 3) / sharpest))
 
 
 def bowl_momentum_too_large(draw: Draw) -> Instance:
@@ -149,7 +154,7 @@ def ill_conditioned(draw: Draw) -> Instance:
 
 
 def noisy_bowl(draw: Draw) -> Instance:
-    """A stable rate, but the batches keep the loss where it is."""
+    """A stable rate that has settled, and the batches keep the loss where it is."""
     turn, sharpest = draw.rotation(), draw.log(0.3, 30)
     curvatures = sharpest * torch.linspace(1, 0.5, DIMENSIONS, dtype=torch.float64)
     matrix = turn @ torch.diag(curvatures) @ turn.T
@@ -166,10 +171,12 @@ def noisy_bowl(draw: Draw) -> Instance:
         own = 0.5 * ((moved @ matrix) * moved).sum(1)
         return (own - 0.5 * ((shifts[examples] @ matrix) * shifts[examples]).sum(1)) / level + 0.1
 
-    start = hover * draw.normal(DIMENSIONS)
-    return Instance(
-        Function(losses, DIMENSIONS, num_examples), start, sgd(rate * level, batch_size)
-    )
+    subject, method = Function(losses, DIMENSIONS, num_examples), sgd(rate * level, batch_size)
+    walker = Walker(method, hover * draw.normal(DIMENSIONS), subject.shapes)
+    for _ in range(_SETTLING):
+        drawn = torch.randint(num_examples, (batch_size,), generator=draw.generator)
+        walker.step(training_gradient(subject, walker.point, drawn))
+    return Instance(subject, walker.point, method)
 
 
 def strict_saddle(draw: Draw) -> Instance:
@@ -280,8 +287,8 @@ def too_little_to_tell(draw: Draw) -> Instance:
 EXPECTED = {
     bowl_too_small: RATE_TOO_SMALL,
     bowl_right: NOT_SLOW,
-    bowl_too_large: EDGE,
-    bowl_momentum_too_large: EDGE,
+    bowl_too_large: RATE_TOO_LARGE,
+    bowl_momentum_too_large: RATE_TOO_LARGE,
     ill_conditioned: EDGE,
     noisy_bowl: NOISE,
     strict_saddle: SADDLE,

@@ -16,10 +16,10 @@ from optsweep.diagnosis.escape import find_escape, slope_drop
 from optsweep.diagnosis.examination import Settings, examine
 from optsweep.diagnosis.forks import training_curvature, training_gradient
 from optsweep.diagnosis.lanczos import extreme_eigenpairs, lanczos, until_converged
-from optsweep.diagnosis.noise import constant_inputs, gradient_noise, mean_cosine, signal
+from optsweep.diagnosis.noise import gradient_noise, mean_cosine, signal
 from optsweep.diagnosis.operators import MeanLoss
 from optsweep.diagnosis.spectrum import density
-from optsweep.diagnosis.subject import NetworkLoss, split
+from optsweep.diagnosis.subject import NetworkLoss, constant_inputs, split
 from optsweep.diagnosis.walker import Batches, Method, Walker, stability_limit
 from optsweep.models.mlp import MLP
 

@@ -3,6 +3,7 @@
 import csv
 import dataclasses
 import json
+import math
 
 import pytest
 import torch
@@ -12,7 +13,9 @@ from optsweep import runs
 from optsweep.cli.composition import config_dir
 from optsweep.config.checks import InputError
 from optsweep.config.identity import config_hash
+from optsweep.diagnosis import records
 from optsweep.diagnosis.cell import Diagnosis
+from optsweep.diagnosis.done import Asked
 from optsweep.diagnosis.settings import Settings, log_spaced
 from optsweep.diagnosis.states import state_of_seed
 from optsweep.diagnosis.verdicts import SADDLE, VERDICTS
@@ -93,6 +96,42 @@ def test_a_killed_diagnosis_goes_on(kept, monkeypatch):
     assert Diagnosis(directory, dataclasses.replace(QUICK, steps=4)).missing == [0, 2]
 
 
+def test_a_cell_diagnosed_in_another_way_is_not_done(kept):
+    directory = kept("model.hidden_sizes=[8,6]", "num_seeds=1")
+    config = runs.read_config(directory)
+    assert not Asked.of(directory, config, QUICK).is_done
+    Diagnosis(directory, QUICK).run()
+    assert Asked.of(directory, config, QUICK).is_done
+    other = dataclasses.replace(QUICK, steps=4)
+    assert not Asked.of(directory, config, other).is_done
+    summary = directory / runs.DIAGNOSIS_FOLDER / runs.DIAGNOSIS_FILE
+    before = summary.read_text()
+    Diagnosis(directory, other).run()
+    assert not Asked.of(directory, config, QUICK).is_done
+    summary.write_text(before)  # as if it were killed before the new one
+    assert not Asked.of(directory, config, other).is_done
+    weights = runs.weights_file(directory, 2)
+    weights.write_bytes(weights.read_bytes() + b" ")  # trained anew
+    assert Asked.of(directory, config, other).missing == [2]
+
+
+def test_what_the_rules_say_of_kept_readings_is_told_anew(kept):
+    """A verdict is not kept with what was measured; infinite and unknown readings are."""
+    directory = kept("model.hidden_sizes=[8,6]", "num_seeds=1")
+    Diagnosis(directory, QUICK).run()
+    path = directory / runs.DIAGNOSIS_FOLDER / "epoch_2.json"
+    examined = json.loads(path.read_text())
+    readings = examined["seeds"][0]["readings"]
+    readings |= {"loss": "inf", "decrement": None, "critical_multiple": "inf"}
+    path.write_text(json.dumps(examined))
+    found = records.readings_of(examined["seeds"][0])
+    assert (found.loss, found.critical_multiple) == (math.inf, math.inf)
+    assert math.isnan(found.decrement)
+    Diagnosis(directory, QUICK).run()
+    rows = table(directory, runs.VERDICTS_FILE)
+    assert rows[1]["decided_by"] == "the loss is not finite"
+
+
 def test_a_cell_without_weights_cannot_be_diagnosed(kept):
     directory = kept("trainer.keep_weights=false")
     with pytest.raises(InputError, match="has kept no weights; train it with diagnose=curvature"):
@@ -153,7 +192,7 @@ def test_a_run_is_diagnosed_with_the_checkpoints_it_keeps(run, tmp_path):
     assert (code, errors) == (0, "")
     assert "diagnosis: 3 checkpoints of 1 seed, about " in output
     (cell,) = (tmp_path / "multirun" / "cells").iterdir()
-    assert runs.kept_epochs(cell) == log_spaced(3, 3) == [0, 1, 3]
+    assert runs.kept_epochs(cell) == log_spaced(3, 3) == [0, 2, 3]
     summary = json.loads((cell / runs.DIAGNOSIS_FOLDER / runs.DIAGNOSIS_FILE).read_text())
     assert summary["config_hash"] == config_hash(runs.read_config(cell))
     assert [sum(each["verdicts"].values()) for each in summary["epochs"]] == [1, 1, 1]

@@ -106,6 +106,9 @@ CASES = [
     ("fails", {"value": 0.2}, [0.1], HOLDS),
     ("fails", {"value": 0.2}, [0.8], REVERSED),
     ("fails", {"value": 0.2}, [(0.2, 0.1)], UNDECIDED),
+    ("mostly", {"value": 0.5}, [0.6], HOLDS),
+    ("mostly", {"value": 0.5}, [0.4], REVERSED),
+    ("mostly", {"value": 0.5}, [(0.5, 0.1)], UNDECIDED),
     ("identical", {}, [1, 1], HOLDS),
     ("identical", {}, [1, 1 + 1e-9], REVERSED),
 ]
@@ -119,7 +122,8 @@ def test_rules(kind, options, samples, verdict):
 
 # Rules about a threshold, or that two are alike, know nothing that is too small to matter.
 WITHOUT_NEGLIGIBLE = {
-    *("similar", "at_least", "at_most", "near", "times", "only_at_least", "fails", "identical"),
+    *("similar", "at_least", "at_most", "near", "times", "only_at_least", "fails"),
+    *("mostly", "identical"),
 }
 
 
@@ -138,6 +142,7 @@ def test_four_seeds_decide_nothing(kind):
         "gains_more": 4,
         "near": 1,
         "fails": 1,
+        "mostly": 1,
         "greater": 2,
         "less": 2,
         "times": 2,

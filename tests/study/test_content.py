@@ -18,7 +18,7 @@ DRAWN = {
     "r3_scheduler": {"r3_scheduler_schedules", "r3_scheduler_tuned_schedules"},
     "b1_timing": {"b1_timing_cost"},
     "b4_adamw": {"b4_adamw_weight_norms"},
-    "b5_gradients": {"b5_gradients_norms", "b5_gradients_traces"},
+    "b5_gradients": {f"b5_gradients_{name}" for name in ("norms", "traces", "signal")},
     "b5_why_slow": {
         f"b5_why_slow_{name}" for name in ("stability", "forks", "spectra", "verdicts", "pixels")
     },
