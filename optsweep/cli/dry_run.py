@@ -92,13 +92,11 @@ def _show_cells(console: Console, cells: Sequence[Cell], folder: Path, rerun: bo
 
 def _show_search(console: Console, config: DictConfig) -> None:
     """The space of each of a search's studies, its trials so far, and the time for the others."""
-    from optsweep.cli.search import as_overrides, rewritten  # noqa: PLC0415
-    from optsweep.cli.search_space import read_space  # noqa: PLC0415
+    from optsweep.cli.search import as_overrides, spaces_of  # noqa: PLC0415
 
     loader = CellLoader(GlobalHydra.instance().config_loader())
     folder = Path(config.hydra.sweep.dir) / runs.CELLS_FOLDER
-    for variant in config.hydra.sweeper.variants or [""]:
-        space = read_space(config, rewritten(variant))
+    for variant, space in spaces_of(config).items():
         table = Table("key", "values", title=variant or str(config.name), title_justify="left")
         for key, values in space.dimensions.items():
             table.add_row(key, _in_words(values))

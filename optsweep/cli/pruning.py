@@ -39,14 +39,14 @@ def reported(composed: DictConfig, on_epoch: Callable[[Epoch], None]) -> Callabl
         return on_epoch
     import numpy as np  # noqa: PLC0415
 
-    from optsweep.cli.search_settings import pruner_of, study_name  # noqa: PLC0415
+    from optsweep.cli.search_settings import pruner_of, study_name, variants_of  # noqa: PLC0415
     from optsweep.runs import mean_accuracy  # noqa: PLC0415
     from optsweep.search.pruning import Reporter  # noqa: PLC0415
     from optsweep.search.storage import connect, storage_url  # noqa: PLC0415
 
     variant, number = settings.trial
     url = storage_url(settings.storage, Path(hydra.sweep.dir) / str(composed.name))
-    name = study_name(str(composed.name), (settings.variants or [""])[variant])
+    name = study_name(str(composed.name), list(variants_of(settings))[variant])
     reporter = Reporter(connect(url), name, number, pruner_of(settings))
 
     def told(epoch: Epoch) -> None:

@@ -41,6 +41,7 @@ from optsweep.cli.search_settings import (
     sampler_of,
     seed_of,
     study_name,
+    variants_of,
 )
 from optsweep.cli.search_space import read_space
 from optsweep.cli.sweepers import end_workers
@@ -113,22 +114,22 @@ class SearchLoop:
         check_settings(settings, {each.key_or_group: each.value() for each in given})
         self.num_jobs = num_jobs(settings, self.config.hydra.launcher)
         self.url = storage_url(settings.storage, self.folder)
-        variants = list(settings.variants or [""])
-        spaces = [read_space(self.config, rewritten(variant)) for variant in variants]
-        check_effects(self.config, [cell for space in spaces for cell in self._check(space)])
+        spaces = spaces_of(self.config)
+        checked = [cell for space in spaces.values() for cell in self._check(space)]
+        check_effects(self.config, checked)
         with answering(self.url):
-            self._run_all(variants, spaces)
+            self._run_all(spaces)
 
-    def _run_all(self, variants: Sequence[str], spaces: Sequence[Space]) -> None:
+    def _run_all(self, spaces: Mapping[str, Space]) -> None:
         settings = self.settings
         self._mend()
         studies = []
-        for variant, space in zip(variants, spaces, strict=True):
+        for index, (variant, space) in enumerate(spaces.items()):
             name = study_name(str(self.config.name), variant)
             print(f"\nsearch {name}: {settings.n_trials} trials", flush=True)
-            studies.append(self._search(name, variants.index(variant), space))
+            studies.append(self._search(name, index, space))
         rows = []
-        for variant, space, study in zip(variants, spaces, studies, strict=True):
+        for (variant, space), study in zip(spaces.items(), studies, strict=True):
             rows += self._finals(variant, space, study)
         with alone(self.url):
             for study in studies:
@@ -177,7 +178,7 @@ class SearchLoop:
         if settings.pruner is not None:
             pruning.rehearse(pruner_of(settings), config.trainer.epochs, config.num_seeds)
         for baseline in settings.baselines or []:
-            composition.plan(self._composed(self._final(space, rewritten(baseline))))
+            composition.plan(self._composed(self._final(space, rewritten(baseline.split()))))
         rehearse(self._proposer(space), space, settings.n_trials)
         fixed_and = (as_overrides({**space.fixed, **point}) for point in good)
         cells = [Cell("", " ".join(each), self._composed(each)) for each in fixed_and]
@@ -314,7 +315,7 @@ class SearchLoop:
         jobs = []
         for row in rows:
             say(f"\n{row['kind']} on fresh seeds: {variant} {row['overrides']}")
-            jobs.append(self._final(space, rewritten(row["overrides"])))
+            jobs.append(self._final(space, rewritten(row["overrides"].split())))
         for row, returned in zip(rows, self._launch(jobs), strict=True):
             _, directory = self._cell(returned)
             row |= {"variant": variant, "cell": directory.name}
@@ -420,9 +421,21 @@ def as_overrides(chosen: Mapping[str, Any]) -> list[str]:
     ]
 
 
-def rewritten(overrides: str) -> list[str]:
+def spaces_of(config: DictConfig) -> dict[str, Space]:
+    """The space of each variant of the search that is configured.
+
+    Raises:
+        InputError: If there is nothing to search, or something cannot be searched.
+    """
+    return {
+        name: read_space(config, rewritten(overrides))
+        for name, overrides in variants_of(config.hydra.sweeper).items()
+    }
+
+
+def rewritten(overrides: Sequence[str]) -> list[str]:
     """Overrides of a file, with numbers where their keys are."""
-    return rewrite(overrides.split(), composition.config_dir())
+    return rewrite(overrides, composition.config_dir())
 
 
 def flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

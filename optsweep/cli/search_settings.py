@@ -42,6 +42,10 @@ _KEYS = (
     "final_num_seeds",
     "trial",
 )
+_VARIANTS = (
+    "expected a list such as ['optimizer=adam']; in a file, each may have keys with ranges of its "
+    "own below it, as in conf/search/tuned_comparison.yaml"
+)
 _MAX_JOBS = 8  # trials at once if nobody says otherwise, for each learns from those before it
 # What Optuna and its parts say of arguments that they cannot use.
 _REFUSALS = (ValueError, TypeError, ImportError, NotImplementedError, AssertionError)
@@ -82,17 +86,54 @@ def check_settings(settings: DictConfig, given: Mapping[str, Any]) -> None:
         if settings[key] is not None and not isinstance(settings[key], DictConfig):
             raise InputError(f"hydra.sweeper.{key}={settings[key]}: expected keys and their values")
     for key, value in (settings.params or {}).items():
-        if "," not in str(key) and not isinstance(value, (str, int, float)):
-            raise InputError(
-                f"hydra.sweeper.params.{key}={as_text(value)}: expected a range or a list as on a "
-                "command line, such as choice(a,b)"
-            )
-    for key in ("variants", "baselines"):
-        _check_texts(f"hydra.sweeper.{key}", settings[key])
+        if "," not in str(key):
+            _check_range(f"hydra.sweeper.params.{key}", value)
+    variants_of(settings)
+    _check_texts("hydra.sweeper.baselines", settings.baselines)
     if settings.pruner is not None and given.get("hydra.sweeper.stop_margin") is not None:
         raise InputError(
             "hydra.sweeper.stop_margin, hydra.sweeper.pruner: either decides which cells end "
             "early; give one of them"
+        )
+
+
+def variants_of(settings: DictConfig) -> dict[str, list[str]]:
+    """The variants of a search, by name: the overrides that each has before the command line's.
+
+    A variant is a text of overrides, its name, or such a text with ranges of its own below it.
+    Without variants, the whole search is the one without a name.
+
+    Raises:
+        InputError: If that is not what is there.
+    """
+    key, given = "hydra.sweeper.variants", settings.variants
+    if given is None:
+        return {"": []}
+    if not isinstance(given, ListConfig):
+        raise InputError(f"{key}={as_text(given)}: {_VARIANTS}")
+    variants: dict[str, list[str]] = {}
+    for each in given:
+        named: Any = {each: {}} if isinstance(each, str) else each
+        if not isinstance(named, (dict, DictConfig)) or len(named) != 1:
+            raise InputError(f"{key}={as_text(given)}: {_VARIANTS}")
+        ((key_of_variant, ranges),) = named.items()
+        name = str(key_of_variant)
+        if not isinstance(ranges, (dict, DictConfig)):
+            raise InputError(f"{key}={as_text(given)}: {_VARIANTS}")
+        if name in variants:
+            raise InputError(f"{key}: {name} is there twice")
+        for dimension, value in ranges.items():
+            _check_range(f"{key}.{name}.{dimension!s}", value)
+        own = [f"{dimension!s}={value!s}" for dimension, value in ranges.items()]
+        variants[name] = [*name.split(), *own]
+    return variants or {"": []}
+
+
+def _check_range(key: str, value: Any) -> None:
+    if not isinstance(value, (str, int, float)):
+        raise InputError(
+            f"{key}={as_text(value)}: expected a range or a list as on a command line, such as "
+            "choice(a,b)"
         )
 
 

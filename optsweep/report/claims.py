@@ -71,6 +71,7 @@ class _Comparison:
     settings: Sequence[Setting] = ()
     problem: str = ""
     of_all_readings: Sequence[Setting] = ()
+    reading: str = ""  # the one that decides
     left_out: Sequence[str] = ()  # readings under which there is too little to compare
 
     @property
@@ -126,7 +127,11 @@ def _compare_readings(claim: Claim, collection: Collection) -> _Comparison:
     left_out = [name for name in found if name not in known]
     compared = {one.cells: one for each in found.values() for one in each.settings}
     return replace(
-        found[reading], finding=decided, left_out=left_out, of_all_readings=[*compared.values()]
+        found[reading],
+        finding=decided,
+        reading=reading,
+        left_out=left_out,
+        of_all_readings=[*compared.values()],
     )
 
 
@@ -221,6 +226,10 @@ def _evidence(each: _Comparison, verdict: str, collection: Collection) -> str:
     place = "" if more or place == claim.question else f" in {place}"
     told = f"{measured[0].upper()}{measured[1:]}{place}: {'; '.join(means)}."
     sentences = [told, _decision(each, verdict)]
+    if each.reading and verdict == HOLDS:
+        sentences.append(f"It holds under the reading “{each.reading}”.")
+    elif each.reading and verdict != UNDECIDED:
+        sentences.append("It holds under none of its readings.")
     if each.left_out:
         sentences.append(f"With too few seeds to compare: {'; '.join(each.left_out)}.")
     chosen = [

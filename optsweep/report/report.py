@@ -107,14 +107,9 @@ def _searches(folder: Path, figures: Path) -> tuple[list[SearchSection], list[Da
     folders = sorted({path.parent for name in names for path in folder.glob(f"*/{name}")})
     if not folders:
         return [], []
-    from optsweep.report.search_report import search_section  # noqa: PLC0415
+    from optsweep.report.search_report import search_sections  # noqa: PLC0415
 
-    sections, damaged = [], []
-    for each in folders:
-        section, found = search_section(each, figures)
-        sections += [section] if section is not None else []
-        damaged += found
-    return sections, damaged
+    return search_sections(folders, figures)
 
 
 def _marked(table: pd.DataFrame, collection: Collection) -> pd.DataFrame:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ import pandas as pd
 
 from optsweep import runs, seals
 from optsweep.config.checks import InputError
+from optsweep.report import tuned
 from optsweep.report.drawing import style
 from optsweep.report.pictures import SavedPicture, save
 from optsweep.report.search_figures import draw_search
@@ -41,17 +42,38 @@ class SearchSection:
     cells: list[str]
 
 
-def search_section(folder: Path, figures: Path) -> tuple[SearchSection | None, list[Damage]]:
-    """Read a search and draw its figures into a folder.
+def search_sections(
+    folders: Iterable[Path], figures: Path
+) -> tuple[list[SearchSection], list[Damage]]:
+    """Read searches and draw their figures into a folder.
 
     Returns:
-        None if there is nothing to show of it, and what is damaged.
+        What there is to show, comparisons over several searches first, and what is damaged.
     """
-    try:
-        search, damaged = read_search(folder)
-    except InputError as error:
-        return None, [Damage(folder, f"is left out: {error}")]
-    return None if search is None else _section(search, figures), damaged
+    searches, damaged = [], []
+    for folder in folders:
+        try:
+            search, found = read_search(folder)
+        except InputError as error:
+            search, found = None, [Damage(folder, f"is left out: {error}")]
+        searches += [search] if search is not None else []
+        damaged += found
+    compared = [each for each in tuned.comparisons(searches) if len(each.tasks) > 1]
+    sections = [_over_tasks(each, figures) for each in compared]
+    return sections + [_section(search, figures) for search in searches], damaged
+
+
+def _over_tasks(compared: tuned.Tuned, figures: Path) -> SearchSection:
+    with style():
+        pictures = tuned.draw(compared)
+    return SearchSection(
+        f"{compared.name}_over_tasks",
+        " ".join(tuned.sentences(compared)),
+        [save(picture, figures) for picture in pictures],
+        tuned.scores_table(compared),
+        pd.DataFrame(),
+        [],
+    )
 
 
 def _section(search: Search, figures: Path) -> SearchSection:

@@ -41,7 +41,8 @@ def validation_accuracies(path: Path) -> list[tuple[int, float, list[float]]]:
 
     A seed that has diverged counts as 0.
     """
-    history = pd.read_csv(path, float_precision="round_trip")
+    # As text first, for pandas's own reading of numbers rounds in some versions.
+    history = pd.read_csv(path, dtype={"val_accuracy": str}).astype({"val_accuracy": float})
     by_epoch = history.pivot(index="epoch", columns="seed", values="val_accuracy")
     return [
         (int(epoch), mean_accuracy(row), counted_accuracies(row))

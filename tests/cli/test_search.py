@@ -91,7 +91,11 @@ def test_every_search_runs(name, run, tmp_path):
     small = {  # room for a warm-up of four epochs, and no more than the slice's examples a batch
         "everything": ["trainer.epochs=5", "batch_size=choice(32,64)"],
         "schedule": ["trainer.epochs=choice(5,6)"],
+        "tuned_comparison": ["trainer.epochs=2"],
     }
+    if name.startswith("tuned_comparison_"):  # whose spaces are those of tuned_comparison
+        small[name] = ["trainer.epochs=2", "batch_size=64"]
+        small[name].append("hydra.sweeper.variants=['optimizer=sgd']")
     code, _, errors = run(
         "--multirun",
         f"search={name}",
@@ -102,7 +106,7 @@ def test_every_search_runs(name, run, tmp_path):
     )
     assert (code, errors) == (0, "")
     finals = rows(tmp_path / "multirun" / name / "finals.csv")
-    assert sum(row["kind"] == "best" for row in finals) == (12 if name == "tuned_comparison" else 1)
+    assert sum(row["kind"] == "best" for row in finals) == (16 if name == "tuned_comparison" else 1)
     lines = (config_dir() / "search" / f"{name}.yaml").read_text().splitlines()
     assert lines[1].endswith("?") or lines[1].endswith(".")
     assert lines[2] == f"# python -m optsweep --multirun search={name}"

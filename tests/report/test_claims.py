@@ -179,6 +179,7 @@ def test_a_claim_holds_if_it_does_under_one_reading(two_cells):
     judged = judged_one(readings_of(options=Options(value=0.75)), collection)
     assert judged.verdict == HOLDS
     assert judged.finding.of == "default (second)"
+    assert "It holds under the reading “second”." in judged.evidence
     alone = judged_one(
         claim_of(kind="at_least", cells=[{"init": "default"}], options=Options(value=0.75)),
         collection,
@@ -190,6 +191,7 @@ def test_a_claim_is_reversed_only_if_it_is_under_all_readings(two_cells):
     collection = two_cells([0.7, 0.71, 0.72, 0.7, 0.71], [0.8, 0.81, 0.82, 0.8, 0.81])
     judged = judged_one(readings_of(options=Options(value=0.9)), collection)
     assert (judged.verdict, judged.finding.of) == (REVERSED, "default (second)")
+    assert "It holds under none of its readings." in judged.evidence
     undecided = two_cells([0.7, 0.71, 0.72, 0.7, 0.71], [0.8, 0.91, 0.99, 0.86, 0.95])
     assert judged_one(readings_of(options=Options(value=0.9)), undecided).verdict == UNDECIDED
 

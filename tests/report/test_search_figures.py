@@ -7,7 +7,7 @@ import optuna
 import pytest
 
 from optsweep.report.search_figures import importances
-from optsweep.report.search_report import search_section
+from optsweep.report.search_report import search_sections
 from optsweep.report.searches import whole_search
 
 
@@ -35,7 +35,7 @@ def search(tmp_path_factory):
 
 
 def test_every_figure_is_drawn(search, tmp_path):
-    section, damaged = search_section(search, tmp_path)
+    (section,), damaged = search_sections([search], tmp_path)
     names = [f"mine_{each}" for each in ("history", "slice", "importance", "parallel", "contour")]
     assert [picture.name for picture in section.pictures] == names
     assert not damaged
