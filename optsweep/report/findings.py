@@ -60,24 +60,27 @@ class Sample(NamedTuple):
 
     @property
     def two_modes(self) -> bool:
-        """Whether the seeds whose values are known are of more than one kind."""
+        """Whether some of the seeds whose values are known have collapsed.
+
+        Also where all have: what they end with is a few values and a long tail, and no mean.
+        """
         if self.modes is None:
             return False
-        known = self._modes_of(self.values.index)[self.values.notna().to_numpy()]
-        return bool((known != known[:1]).any())
+        return bool(self._modes_of(self.values.index)[self.values.notna().to_numpy()].any())
 
     @property
     def located(self) -> Location:
         """Where the values lie."""
         return Location.of(self.values, self.two_modes)
 
-    def like(self, value: float) -> pd.Series:
-        """The values of the seeds of that kind whose mean is nearest to one value."""
+    def like(self, value: float) -> Sample:
+        """The seeds of that kind whose mean is nearest to one value."""
         if not self.two_modes:
-            return self.values
-        groups = self.values.dropna().groupby(self._modes_of(self.values.dropna().index))
-        nearest = (groups.mean() - value).abs().idxmin()
-        return groups.get_group(nearest)
+            return self
+        values = self.values.dropna()
+        groups = values.groupby(self._modes_of(values.index))
+        mode = int((groups.mean() - value).abs().idxmin())
+        return Sample(self.name, groups.get_group(mode), pd.Series(mode, groups.groups[mode]))
 
     def less(self, other: Sample, name: str = "") -> Sample:
         """The differences from another setting, seed by seed."""

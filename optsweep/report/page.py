@@ -19,6 +19,7 @@ from optsweep.report.comparison import Comparison, remarks
 from optsweep.report.comparison import readable as readable_scores
 from optsweep.report.drawing import COLOUR_NAMES, COLOURS, ORDERED
 from optsweep.report.findings import VERDICTS
+from optsweep.report.measures import LEARNED
 from optsweep.report.multiplicity import LOOKS, expected_errors
 from optsweep.report.optimizers import best_per_optimizer, warnings
 from optsweep.report.outline import Outline, Question
@@ -96,6 +97,7 @@ def render_page(
             num_tested=len(questions),
             expected=[short(each) for each in expected_errors(questions)],
             not_alone=_not_alone(collection),
+            learned=LEARNED,
             best=best,
             warnings=warnings(collection, best),
             totals=_totals(collection),

@@ -129,13 +129,15 @@ def at_most(samples: Samples, options: Options) -> Finding:
 def near(samples: Samples, options: Options) -> Finding:
     """A single reported run could be one of ours.
 
-    Reversed if the reported `value`, give or take its `rounding`, lies outside of the 98.5 %
+    Reversed if the reported `value`, give or take its `rounding`, lies outside of the 99 %
     prediction interval for one more run, and holds else: it is compatible with the runs, which
     is not to say that it is their mean. Where some seeds have collapsed and others have not, it
-    is held against those of the two kinds whose mean is nearer to it.
+    is held against those of the two kinds whose mean is nearer to it; those that collapsed tell
+    only by the range in which they end.
     """
     (one,) = samples
-    effect, p = prediction(one.like(options.value), options.value, options.rounding)
+    alike = one.like(options.value)
+    effect, p = prediction(alike.values, options.value, options.rounding, not alike.two_modes)
     known = effect.n >= findings.MIN_VALUES and not math.isnan(p)
     return Finding(
         {REVERSED: p if known else 1.0},

@@ -18,7 +18,7 @@ from scipy import special, stats
 CONFIDENCE = 0.95
 # Of a prediction interval, so that a run of the same kind is outside of it at most once in forty:
 # the seeds of real cells are skewed, and an interval of 97.5 % misses more of them.
-PREDICTION_CONFIDENCE = 0.985
+PREDICTION_CONFIDENCE = 0.99
 
 
 class Interval(NamedTuple):
@@ -136,32 +136,35 @@ def mean_interval(values: ArrayLike) -> Interval:
     return Location.of(values).interval()
 
 
-def prediction(values: ArrayLike, reported: float, rounding: float = 0.0) -> tuple[Interval, float]:
+def prediction(
+    values: ArrayLike, reported: float, rounding: float = 0.0, is_normal: bool = True
+) -> tuple[Interval, float]:
     """Where one more run would lie, and the p value of a single reported one.
 
     Args:
         values: Of runs that are independent of each other.
         reported: The number of another run.
         rounding: How far the run's number may be from the reported one.
+        is_normal: Whether the values are about normal. If not, or if all are the same, only their
+            range tells: of n + 1 runs, the last is the lowest or the highest by 2 / (n + 1).
 
     Returns:
         The mean of the values with Student's prediction interval for one more value (Hahn and
-        Meeker, Statistical Intervals, 1991), and the two-sided p of the reported one; NaN where
-        some values are infinite, which have no such interval, unless all are: 0. Where all values
-        are the same, p is that of n + 1 exchangeable runs of which the last is the odd one.
+        Meeker, Statistical Intervals, 1991), or their range, and the two-sided p of the reported
+        one; NaN where some values are infinite, which have no such interval, unless all are: 0.
     """
     known = Location.of(values).values
     n = len(known)
     if n < 2 or np.isinf(known).any():
         p = 0.0 if n and np.isinf(known).all() else math.nan
         return Interval(_median(known), math.nan, math.nan, n), p
-    mean, spread = float(known.mean()), float(known.std(ddof=1)) * math.sqrt(1 + 1 / n)
+    mean, low, high = (float(each) for each in (known.mean(), known[0], known[-1]))
+    if not is_normal or high - low <= _ROUNDING * np.abs(known).max():
+        outside = max(low - reported, reported - high) - rounding > _ROUNDING * abs(mean)
+        return Interval(mean, low, high, n), min(1.0, 2 / (n + 1)) if outside else 1.0
+    spread = float(known.std(ddof=1)) * math.sqrt(1 + 1 / n)
     reach = _t_quantile(n - 1, PREDICTION_CONFIDENCE) * spread
     beyond = max(0.0, abs(reported - mean) - rounding)
-    if known[-1] - known[0] <= _ROUNDING * np.abs(known).max():
-        return Interval(mean, mean, mean, n), 1.0 if beyond <= _ROUNDING * abs(mean) else 1 / (
-            n + 1
-        )
     p = 2 * float(special.stdtr(n - 1, -beyond / spread))
     return Interval(mean, mean - reach, mean + reach, n), p
 

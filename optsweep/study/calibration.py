@@ -192,24 +192,26 @@ def _options(
     if scenario.rule == "fails":  # a share of one half and a fifth more or less for each margin
         yield Options(value=float(np.quantile(population.values[0], 0.5 + 0.2 * effect)))
         return
-    first = next(part for part in comparisons if _is_moved(part, scenario))
+    first = comparisons[_moved(scenario)]
     for by_median in (True, False)[: 1 if population.collapsed is None else 2]:
         if scenario.has_threshold:
             where = population.where(first.contrast, by_median)
             yield Options(value=where - (-effect if _points_down(first) else effect))
         elif abs(effect) == 1:
-            yield Options(
-                margin=abs(population.where(first.contrast, by_median)), ties=scenario.ties
-            )
+            # Where many seeds end with one number, there may be no effect at all.
+            margin = abs(population.where(first.contrast, by_median)) or A_HAIR
+            yield Options(margin=margin, ties=scenario.ties)
         else:
             yield Options(margin=1.0, ties=scenario.ties)
             return
 
 
-def _is_moved(part: Part, scenario: Scenario) -> bool:
-    """Whether the effect moves this comparison."""
-    ends = [np.dot(part.contrast, scenario.locations(effect)) for effect in (-1.0, 1.0)]
-    return bool(ends[0] != ends[1])
+def _moved(scenario: Scenario) -> int:
+    """Which of the comparisons is the first that the effect moves; 0 if it is of the values."""
+    low, high = (np.array(scenario.locations(effect)) for effect in (-1.0, 1.0))
+    comparisons = parts(scenario.rule, len(low), scenario.ties)
+    moves = [bool(np.dot(part.contrast, high - low)) for part in comparisons]
+    return moves.index(True) if any(moves) else 0
 
 
 def _points_down(part: Part) -> bool:
@@ -267,6 +269,10 @@ def _row(
     return Row(part, what, noise, effect, outcome, right)
 
 
+# Cells lie where they lie: of scenarios that move the same comparison, one is enough.
+_WITH_CELLS = tuple({(one.rule, one.ties, _moved(one)): one for one in SCENARIOS}.values())
+
+
 def real(seeds: pd.DataFrame, draws: int, rng: np.random.Generator) -> Iterator[Row]:
     """Every rule on the seeds of real cells, each with those that follow it in the table.
 
@@ -277,7 +283,7 @@ def real(seeds: pd.DataFrame, draws: int, rng: np.random.Generator) -> Iterator[
     for name in MEASURES:
         table = seeds.pivot(index="setting", columns="seed", values=name).loc[cells]
         whole = Population(table.to_numpy(float), which.to_numpy(bool))
-        for scenario in SCENARIOS if name == MEASURES[0] else SCENARIOS[:1]:
+        for scenario in _WITH_CELLS if name == MEASURES[0] else _WITH_CELLS[:1]:
             for first in range(len(cells)):
                 yield from _real(scenario, f"{name}, {cells[first]}", whole, first, draws, rng)
 

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from scipy import special
 
 from optsweep.report.findings import HOLDS, MIN_VALUES, NEGLIGIBLE, REVERSED
-from optsweep.report.multiplicity import LEVEL, LOOKS
+from optsweep.report.multiplicity import LOOKS, NOMINAL
 from optsweep.report.rules import Options
 from optsweep.report.statistics import PREDICTION_CONFIDENCE
 
@@ -256,13 +256,17 @@ def _near(
     kinds = [np.where(modes == mode, values, np.nan) for mode in (0, 1)]
     located = [_Located(each, np.zeros_like(modes)) for each in kinds]
     far = [np.where(each.num > 0, abs(each.mean - figure), np.inf) for each in located]
-    of_kind = np.where((far[0] <= far[1])[:, None], *kinds)
+    learned = far[0] <= far[1]
+    of_kind = np.where(learned[:, None], *kinds)
     where = _Located(of_kind, np.zeros_like(modes))
     error = where.spread * np.sqrt(1 + 1 / where.num)
     beyond = np.maximum(0.0, abs(figure - where.mean) - options.rounding)
     with np.errstate(divide="ignore", invalid="ignore"):
         p = 2 * special.stdtr(where.num - 1, -beyond / error)
-    p = np.where(where.constant, np.where(beyond <= 0, 1.0, 1 / (where.num + 1)), p)
+    low, high = np.nanmin(of_kind, axis=1), np.nanmax(of_kind, axis=1)
+    outside = np.maximum(low - figure, figure - high) > options.rounding
+    by_range = np.where(outside, np.minimum(1.0, 2 / (where.num + 1)), 1.0)
+    p = np.where(where.constant | ~learned, by_range, p)
     p = np.where(where.num >= MIN_VALUES, p, 1.0)
     nothing = np.ones(len(values))
     return Chances(np.stack([nothing, p, nothing]), np.zeros((3, len(values)), dtype=bool))
@@ -282,8 +286,7 @@ class _Located:
         self.values = values
         known = ~np.isnan(values)
         self.num = known.sum(axis=1)
-        first = np.take_along_axis(modes, known.argmax(axis=1)[:, None], axis=1)
-        self.by_median = ((modes != first) & known).any(axis=1)
+        self.by_median = ((modes > 0) & known).any(axis=1)
         count = np.maximum(self.num, 1)
         self.mean = np.where(known, values, 0.0).sum(axis=1) / count
         excess = np.where(known, values - self.mean[:, None], 0.0)
@@ -345,7 +348,7 @@ def look_again(
         corrected = _holm(
             np.where(figures[:, None], 1.0, np.minimum(1.0, num_looks * least)), figures
         )
-        given = np.where(figures[:, None], least <= 1 - PREDICTION_CONFIDENCE, corrected <= LEVEL)
+        given = np.where(figures[:, None], least <= 1 - PREDICTION_CONFIDENCE, corrected <= NOMINAL)
         again = ~given & ~figures[:, None] & (at < num_looks - 1)
         if not again.any():
             break
