@@ -49,6 +49,8 @@ FINE_EFFECTS = tuple(np.linspace(-2, 2, 17))
 # Beside a threshold: what is right changes there, and noise decides nothing.
 A_HAIR = 1e-6
 FAR = 4.0
+# Rules about a share of the seeds, and whether it grows or falls with the threshold.
+_SHARES = {"fails": 1, "mostly": -1}
 
 
 class Scenario(NamedTuple):
@@ -95,6 +97,7 @@ SCENARIOS = (
     Scenario("only_at_least", lambda d: (FAR, -d)),
     Scenario("near", lambda d: (0,)),
     Scenario("fails", lambda d: (0,)),
+    Scenario("mostly", lambda d: (0,)),
 )
 
 
@@ -189,8 +192,9 @@ def _options(
     if scenario.rule == "near":
         yield Options(value=effect)
         return
-    if scenario.rule == "fails":  # a share of one half and a fifth more or less for each margin
-        yield Options(value=float(np.quantile(population.values[0], 0.5 + 0.2 * effect)))
+    if scenario.rule in _SHARES:  # one half, and a fifth more or less of the seeds for each margin
+        share = 0.5 + 0.2 * effect * _SHARES[scenario.rule]
+        yield Options(value=float(np.quantile(population.values[0], share)))
         return
     first = comparisons[_moved(scenario)]
     for by_median in (True, False)[: 1 if population.collapsed is None else 2]:

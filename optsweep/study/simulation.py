@@ -74,8 +74,8 @@ class Part(NamedTuple):
         contrast: Of the settings.
         kind: What is claimed of it: that it is `greater` than the margin, `not_less` than minus
             the margin, `equivalent` to 0 within it, that it `reaches`, `misses` or `does not
-            exceed` the value, that most seeds are not above it (`fails`), or that another run,
-            moved by the value, could be one of these (`near`).
+            exceed` the value, that most seeds are not above it (`fails`) or not below it
+            (`mostly`), or that another run, moved by the value, could be one of these (`near`).
     """
 
     contrast: tuple[float, ...]
@@ -121,6 +121,7 @@ def parts(rule: str, num_settings: int, ties: bool = False) -> list[Part]:
         ],
         "near": lambda: [Part(first, "near")],
         "fails": lambda: [Part(first, "fails")],
+        "mostly": lambda: [Part(first, "mostly")],
     }
     return found[rule]()
 
@@ -137,9 +138,16 @@ def truth(
     return found | {HOLDS} if all(HOLDS in each for each in right) else found
 
 
+# Rules about the share of seeds for which something is so.
+_SHARES: dict[str, Callable[[Floats, float], Bools]] = {
+    "fails": np.less_equal,
+    "mostly": np.greater_equal,
+}
+
+
 def _where(population: Population, part: Part, options: Options, by_median: bool) -> float:
-    if part.kind == "fails":
-        return float((population.values[0] <= options.value).mean())
+    if part.kind in _SHARES:
+        return float(_SHARES[part.kind](population.values[0], options.value).mean())
     return population.where(part.contrast, by_median)
 
 
@@ -159,7 +167,7 @@ def _right_of(kind: str, where: float, options: Options) -> set[str]:
         "misses": {HOLDS: where < value - near, REVERSED: where > value + near},
         # A run that is compatible may be another setting's all the same.
         "near": {HOLDS: True, REVERSED: value != 0},
-        "fails": {HOLDS: where > 0.5, REVERSED: where < 0.5},
+        **{kind: {HOLDS: where > 0.5, REVERSED: where < 0.5} for kind in _SHARES},
     }
     return {verdict for verdict, is_so in sides[kind].items() if is_so}
 
@@ -223,8 +231,8 @@ def _compare(studies: Population, part: Part, options: Options, reported: Floats
         modes = np.tensordot(2 ** np.arange(len(used)), studies.collapsed[used], axes=1)
     if part.kind == "near":
         return _near(values, modes, options, reported)
-    if part.kind == "fails":
-        return _fails(values, options)
+    if part.kind in _SHARES:
+        return _held_by_most(_SHARES[part.kind](values, options.value))
     where = _Located(values, modes)
     margin, value = options.margin, options.value
     nothing = np.ones(len(values))
@@ -272,10 +280,10 @@ def _near(
     return Chances(np.stack([nothing, p, nothing]), np.zeros((3, len(values)), dtype=bool))
 
 
-def _fails(values: Floats, options: Options) -> Chances:
-    failed, num = (values <= options.value).sum(axis=1), values.shape[1]
-    most = np.where(failed > 0, special.bdtrc(failed - 1, num, 0.5), 1.0)
-    p = np.minimum(1.0, 2 * np.stack([most, special.bdtr(failed, num, 0.5), np.ones(len(values))]))
+def _held_by_most(which: Bools) -> Chances:
+    true, num = which.sum(axis=1), which.shape[1]
+    most = np.where(true > 0, special.bdtrc(true - 1, num, 0.5), 1.0)
+    p = np.minimum(1.0, 2 * np.stack([most, special.bdtr(true, num, 0.5), np.ones(len(which))]))
     return Chances(p, np.zeros(p.shape, dtype=bool))
 
 
