@@ -13,7 +13,7 @@ that `choice` can compare them:
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
@@ -24,6 +24,7 @@ from torch import Tensor
 
 from optsweep.config.schema import MLPConfig, ModuleConfig
 from optsweep.data.tensors import Split
+from optsweep.optim.stacks import CellwiseOptimizer, StackOptimizer
 
 if TYPE_CHECKING:
     from optsweep.optim.resolved import ResolvedOptimizer
@@ -54,6 +55,8 @@ class Work:
         dtype: Of weights and examples.
         num_threads: Of a CPU.
         cycled: Settings of the optimizer that the schedule changes beside its learning rate.
+        cells: Of a stack of several cells the seeds and the optimizer of each; then `optimizer`
+            stands for any of them, and `num_seeds` is the sum. Empty: one cell.
     """
 
     model: MLPConfig | ModuleConfig
@@ -67,6 +70,14 @@ class Work:
     dtype: torch.dtype
     num_threads: int
     cycled: tuple[str, ...] = ()
+    cells: tuple[tuple[int, ResolvedOptimizer], ...] = ()
+
+    def build_optimizer(self, parameters: Sequence[tuple[str, Tensor]]) -> StackOptimizer:
+        """Make the optimizer of a stack's parameters; see `ResolvedOptimizer.build`."""
+        if not self.cells:
+            return self.optimizer.build(parameters)
+        cells = [(num_seeds, optimizer.build) for num_seeds, optimizer in self.cells]
+        return CellwiseOptimizer(parameters, cells)
 
 
 class Engine(Protocol):
@@ -85,7 +96,8 @@ class Engine(Protocol):
         Args:
             orders: (S, N) int64, the order in which each seed sees the training
                 examples; None if every step sees all of them.
-            learning_rates: (1,) for a rate that holds for the epoch, or (steps,).
+            learning_rates: (1,) for a rate that holds for the epoch, or (steps,); of several
+                cells (cells, 1) or (cells, steps).
             cycled: Of the optimizer's other settings that change, the values in the same form.
 
         Returns:

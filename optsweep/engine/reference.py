@@ -18,6 +18,7 @@ from optsweep.models import Stack
 from optsweep.optim import states
 from optsweep.optim.stacks import (
     StackOptimizer,
+    cells_of,
     set_mode,
     set_others,
     set_rate,
@@ -48,7 +49,7 @@ def prepare() -> str:
 
 def build(work: Work, stack: Stack, train: Split) -> ReferenceEngine:
     """The engine around a stack and its training split."""
-    optimizer = work.optimizer.build(stack.named_parameters())
+    optimizer = work.build_optimizer(stack.named_parameters())
     return ReferenceEngine(stack, optimizer, train, work.batch_size)
 
 
@@ -78,12 +79,14 @@ class ReferenceEngine:
         num_examples = len(self.train)
         sums = _Sums(self.num_seeds, self.train.images.device)
         num_steps = -(-num_examples // self.batch_size)
-        rates = np.broadcast_to(learning_rates, num_steps)
-        rate = None
+        cells = cells_of(self.optimizer)
+        table = np.broadcast_to(learning_rates, (len(cells), num_steps)).T.tolist()
+        rates = None
         for step in range(num_steps):
-            if rate != rates[step]:
-                rate = float(rates[step])
-                set_rate(self.optimizer, rate)
+            if rates != table[step]:
+                rates = table[step]
+                for cell, rate in zip(cells, rates, strict=True):
+                    set_rate(cell, rate)
             for name, values in cycled.items():
                 set_others(self.optimizer, name, values[min(step, len(values) - 1)].tolist())
             first = step * self.batch_size

@@ -103,12 +103,63 @@ class JoinedOptimizer:
             take_step(member, diagonals)
 
 
-StackOptimizer = Optimizer | SeedwiseOptimizer | JoinedOptimizer
+class CellwiseOptimizer:
+    """Of a stack of several cells the optimizer of each, which may be any and has its own rate.
+
+    Each acts on the stacks of its own seeds alone, which share memory with the leaf tensors
+    ``parameters`` (S, ...); so that every cell takes the steps that it takes by itself.
+    """
+
+    def __init__(self, parameters: Sequence[tuple[str, Tensor]], cells: Sequence[Cell]) -> None:
+        self._stacks = [stack for _, stack in parameters]
+        self._own: list[tuple[slice, list[Tensor]]] = []
+        self.cells: list[StackOptimizer] = []
+        first = 0
+        for num_seeds, build in cells:
+            seeds = slice(first, first + num_seeds)
+            own: list[Tensor] = [nn.Parameter(stack.detach()[seeds]) for stack in self._stacks]
+            names = (name for name, _ in parameters)
+            self._own.append((seeds, own))
+            self.cells.append(build([*zip(names, own, strict=True)]))
+            first += num_seeds
+        self.optimizers = [part for cell in self.cells for part in parts_of(cell)]
+        self.param_groups = [group for part in self.optimizers for group in part.param_groups]
+
+    def train(self) -> None:
+        """See `set_mode`."""
+        for cell in self.cells:
+            set_mode(cell, training=True)
+
+    def eval(self) -> None:
+        """See `set_mode`."""
+        for cell in self.cells:
+            set_mode(cell, training=False)
+
+    def wanted(self) -> list[Hutchinson]:
+        """See `wanted`; cells whose optimizers want any are not put together."""
+        return []
+
+    def step(self, diagonals: Diagonals = NO_DIAGONALS) -> None:
+        """Update every cell with its slices of the stacks' gradients."""
+        for (seeds, own), cell in zip(self._own, self.cells, strict=True):
+            for parameter, stack in zip(own, self._stacks, strict=True):
+                parameter.grad = None if stack.grad is None else stack.grad[seeds]
+            take_step(cell, diagonals)
+
+
+StackOptimizer = Optimizer | SeedwiseOptimizer | JoinedOptimizer | CellwiseOptimizer
+# How many seeds a cell has, and what makes the optimizer of their named stacks.
+Cell = tuple[int, Callable[[Sequence[tuple[str, Tensor]]], StackOptimizer]]
 
 
 def parts_of(optimizer: StackOptimizer) -> list[Optimizer]:
     """The optimizers that one of a stack consists of."""
     return [optimizer] if isinstance(optimizer, Optimizer) else optimizer.optimizers
+
+
+def cells_of(optimizer: StackOptimizer) -> list[StackOptimizer]:
+    """The optimizers of a stack that have rates of their own: one, or one for each cell."""
+    return optimizer.cells if isinstance(optimizer, CellwiseOptimizer) else [optimizer]
 
 
 def wanted(optimizer: StackOptimizer) -> list[Hutchinson]:

@@ -15,7 +15,10 @@ from optsweep.report.outline import Claim, Outline, Question
 from optsweep.report.rules import Options
 
 # Rules that hold a single figure or threshold against the runs, which have no use for a margin.
-_WITHOUT_MARGIN = ("at_least", "at_most", "near", "times", "only_at_least", "fails", "identical")
+_WITHOUT_MARGIN = (
+    *("at_least", "at_most", "near", "times", "only_at_least", "fails", "mostly"),
+    "identical",
+)
 _ORDINARY = "ordinary"  # the kind of margin where a claim names none
 
 

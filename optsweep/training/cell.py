@@ -56,10 +56,10 @@ def train_cell(
     """
     config, work = plan.config, plan.work
     engine_module = ENGINES[plan.engine.name]
-    with _threads(work.num_threads):
+    with threads(work.num_threads):
         with ThreadPoolExecutor(1) as pool:  # 0.1 s less than one after the other
             prepared = pool.submit(engine_module.prepare)
-            dataset = _dataset(config.dataset, work.device, work.dtype)
+            dataset = loaded(config.dataset, work.device, work.dtype)
         if remark := prepared.result():
             tell(remark)
         stack = build_stack(
@@ -95,13 +95,32 @@ def train_cell(
             plan.cycled,
         )
         checkpoints.end()
-        result = _result(plan, training, engine.name, checkpoints.made_by)
-        result |= {"other_cores": others.mean(), "process": process_name()}
-    return Record(_history(config, training), result, recorder.rows)
+        return record_of(plan, training, checkpoints.made_by, recorder.rows, others)
+
+
+def record_of(
+    plan: Plan,
+    training: Training,
+    made_by: dict[str, Any],
+    gradients: list[dict[str, Any]],
+    others: OtherCores,
+) -> Record:
+    """The record of a cell, within the `threads` that it was trained by.
+
+    Args:
+        plan: Of the cell.
+        training: What it gave.
+        made_by: See `provenance.made_by`.
+        gradients: What was recorded of weights and gradients.
+        others: What other processes did meanwhile.
+    """
+    result = _result(plan, training, made_by)
+    result |= {"other_cores": others.mean(), "process": process_name()}
+    return Record(_history(plan.config, training), result, gradients)
 
 
 @contextlib.contextmanager
-def _threads(num_threads: int) -> Iterator[None]:
+def threads(num_threads: int) -> Iterator[None]:
     """Let torch use so many threads for as long as this lasts, and not for the next cell."""
     before = torch.get_num_threads()
     torch.set_num_threads(num_threads)
@@ -111,7 +130,7 @@ def _threads(num_threads: int) -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-def _dataset(config: DatasetConfig, device: torch.device, dtype: torch.dtype) -> Dataset:
+def loaded(config: DatasetConfig, device: torch.device, dtype: torch.dtype) -> Dataset:
     """Load a dataset, unless the cell before had the same: a sweep has hundreds of cells."""
     key = (repr(config), device, dtype)
     if key not in _datasets:
@@ -143,7 +162,7 @@ def _split_scores(epoch: Epoch, index: int) -> dict[str, float | None]:
     return scores
 
 
-def _result(plan: Plan, training: Training, engine: str, made_by: dict[str, Any]) -> dict[str, Any]:
+def _result(plan: Plan, training: Training, made_by: dict[str, Any]) -> dict[str, Any]:
     config = plan.config
     per_seed = [_seed_result(training, index, seed) for index, seed in enumerate(config.seeds)]
     completed = any(seed["status"] == "completed" for seed in per_seed)
@@ -157,7 +176,7 @@ def _result(plan: Plan, training: Training, engine: str, made_by: dict[str, Any]
         "seconds": training.epochs[-1].seconds,
         "stopped": dataclasses.asdict(training.stopped) if training.stopped else None,
         "device": _device_name(plan.work.device),
-        "engine": engine,
+        "engine": plan.engine.name,
         "num_threads": torch.get_num_threads(),
         "warnings": list(plan.warnings),
         **made_by,

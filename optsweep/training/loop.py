@@ -88,7 +88,8 @@ def train(
         engine: What takes the steps.
         dataset: The splits, on the engine's device.
         seeds: Seeds of the stack, which decide the order of the examples.
-        learning_rates: (epochs, 1) or (epochs, steps of an epoch).
+        learning_rates: (epochs, 1) or (epochs, steps of an epoch); of a stack of several cells
+            (epochs, cells, 1) or (epochs, cells, steps), of which the last one's are told.
         batch_size: Examples of a step.
         on_epoch: Told of every epoch that was not trained before, the untrained network first.
         stopping: When to end before the last epoch.
@@ -125,7 +126,7 @@ def train(
             others = {key: values[epoch - 1] for key, values in cycled.items()}
             scores = engine.train_epoch(orders.of(epoch), rates, others)
             seconds += time.perf_counter() - started
-            record(epoch, float(rates[-1]), scores)
+            record(epoch, float(rates.flat[-1]), scores)
     final_train = engine.evaluate(dataset.train)
     finite = epochs[-1].alive & np.isfinite(final_train.loss)
     epochs[-1] = dataclasses.replace(epochs[-1], alive=finite)

@@ -18,20 +18,10 @@ from typing import Any
 
 import numpy as np
 
-from benchmark import rounds, startup
+from benchmark import rounds, startup, summary
 from benchmark.peers import OURS, PEERS, family
 from benchmark.report import write_report
 from benchmark.rounds import Rounds, append, read, schedule
-from benchmark.summary import (
-    ENVIRONMENT_FILE,
-    INK,
-    LIMITS,
-    LIMITS_FILE,
-    MEASURED_FILES,
-    NOTES_FILE,
-    PEAK,
-    STUDY_FILE,
-)
 from benchmark.tasks import BATCH_SIZES, NETWORKS, NUM_SEEDS, OPTIMIZERS, Images, cells
 from optsweep import provenance, runs
 from optsweep.cli.composition import compose
@@ -122,7 +112,7 @@ def measure(wanted: argparse.Namespace) -> list[str]:
             told = f"expected 1 to {most}, the number of training examples"
             raise InputError(f"--batch-sizes {size}: {told}")
     if wanted.fresh:
-        for name in MEASURED_FILES:
+        for name in summary.MEASURED_FILES:
             (out / name).unlink(missing_ok=True)
     (out / "logs").mkdir(parents=True, exist_ok=True)
     keep_environment(out, environment(config, wanted.set))
@@ -152,7 +142,9 @@ def measure(wanted: argparse.Namespace) -> list[str]:
                 failures.append(f"{part}: {error}")
     for line in failures:
         print(f"optsweep: error: {line}", file=sys.stderr)
-    runs.write_atomically(out / NOTES_FILE, json.dumps(wanted.missing + failures, indent=2) + "\n")
+    runs.write_atomically(
+        out / summary.NOTES_FILE, json.dumps(wanted.missing + failures, indent=2) + "\n"
+    )
     return failures
 
 
@@ -191,15 +183,18 @@ def _limits(wanted: argparse.Namespace, images: Images, folder: Path) -> None:
     import torch
 
     array = np.random.default_rng(0).random((_SQUARE, _SQUARE), np.float32)
-    tensor, path = torch.from_numpy(array), wanted.out / LIMITS_FILE
+    tensor, path = torch.from_numpy(array), wanted.out / summary.LIMITS_FILE
     path.unlink(missing_ok=True)
-    for library, product in {
+    products: dict[str, Callable[[], Any]] = {
         "NumPy": lambda: array @ array,
         "torch.mm": lambda: tensor @ tensor,
-    }.items():
+    }
+    for library, product in products.items():
         best = min(timeit.repeat(product, number=1, repeat=12))
-        append(path, LIMITS, {"of": PEAK, "library": library, "rate": 2 * _SQUARE**3 / best / 1e9})
-    append(path, LIMITS, {"of": INK, "batch_size": 1, "rate": float((images.pixels != 0).mean())})
+        rate = 2 * _SQUARE**3 / best / 1e9
+        append(path, summary.LIMITS, {"of": summary.PEAK, "library": library, "rate": rate})
+    ink = {"of": summary.INK, "batch_size": 1, "rate": float((images.pixels != 0).mean())}
+    append(path, summary.LIMITS, ink)
 
 
 def _startup(wanted: argparse.Namespace, images: Images, folder: Path) -> None:
@@ -225,7 +220,7 @@ def _study(wanted: argparse.Namespace, images: Images, folder: Path) -> None:
         subprocess.run(command, cwd=folder, check=True, stdout=subprocess.DEVNULL)
         return time.perf_counter() - started
 
-    path = wanted.out / STUDY_FILE
+    path = wanted.out / summary.STUDY_FILE
     known: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {}
     if found := sum_up_cells(wanted.runs):
         seconds = seconds_of("aggregate.py", wanted.runs.resolve(), "--out", "report")
@@ -288,7 +283,7 @@ def keep_environment(folder: Path, found: dict[str, Any]) -> None:
     Raises:
         InputError: If the folder's measurements are of another machine, version or program.
     """
-    path = folder / ENVIRONMENT_FILE
+    path = folder / summary.ENVIRONMENT_FILE
     if path.exists():
         known = json.loads(path.read_text(encoding="utf-8"))
         if changed := [key for key, value in found.items() if known.get(key) != value]:

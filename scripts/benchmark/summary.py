@@ -13,7 +13,7 @@ import pandas as pd
 from benchmark import rounds, startup
 from benchmark.peers import OURS, PEERS, TITLES, family
 from benchmark.rounds import read
-from benchmark.tasks import CELL, NETWORKS, OPTIMIZERS, cell_name
+from benchmark.tasks import BATCH_SIZES, CELL, NETWORKS, NUM_SEEDS, OPTIMIZERS, cell_name, cells
 
 ENVIRONMENT_FILE, NOTES_FILE, STUDY_FILE = "environment.json", "notes.json", "study.json"
 LIMITS_FILE, LIMITS = "limits.csv", ["of", "library", "batch_size", "rate"]
@@ -172,10 +172,11 @@ def targets(benchmark: Benchmark) -> pd.DataFrame:
     both = {name: benchmark.ratios(name) for name in ("jax", "torch")}
     jax, torch = (each[each["network"] == "mlp"] for each in both.values())
     lenet = both["torch"].query("network == 'lenet'")
-    forms = {*benchmark.forms.loc[benchmark.forms["network"] == "mlp", "peer"]}
-    wanted = {name for name in PEERS if family(name) == "jax"}
-    is_whole = wanted <= forms and len(jax) == 30
-    best = jax if is_whole else jax.head(0)
+    forms = benchmark.forms.query("network == 'mlp' and family == 'jax'")["peer"]
+    every = cells(["mlp"], BATCH_SIZES, [*OPTIMIZERS], NUM_SEEDS)
+    wanted = [p for each in every for p, peer in PEERS.items() if each.num_seeds in peer.num_seeds]
+    wanted = sorted(name for name in wanted if family(name) == "jax")
+    best = jax if wanted == sorted(forms) else jax.head(0)
     single = jax.query("batch_size == 1 and optimizer == 'sgd'")
     alone = torch[torch["num_seeds"] == 1]
     rates = benchmark.arithmetic().query(f"peer == '{OURS}' and network == 'mlp'")
@@ -193,7 +194,7 @@ def targets(benchmark: Benchmark) -> pd.DataFrame:
     judged = [
         judge(
             f"as fast as JAX in every cell: {len(jax)} cells of {NETWORKS['mlp'].title}, "
-            f"{len(forms & wanted)} of JAX's {len(wanted)} forms, this machine",
+            f"{forms.nunique()} of JAX's {len(set(wanted))} forms, this machine",
             _cells(jax),
             least=1,
         ),
@@ -237,10 +238,10 @@ def targets(benchmark: Benchmark) -> pd.DataFrame:
 
 def _study_targets(study: dict[str, Any], peak: float) -> list[tuple[str, str, str]]:
     whole = {}
-    if cells := study.get("cells"):
-        seconds, arithmetic = cells["cell_seconds"] + cells["report_seconds"], cells["flops"] / peak
+    if done := study.get("cells"):
+        seconds, arithmetic = done["cell_seconds"] + done["report_seconds"], done["flops"] / peak
         told = (
-            f"{seconds / 60:.1f} min for {cells['num_cells']} cells and the report; "
+            f"{seconds / 60:.1f} min for {done['num_cells']} cells and the report; "
             f"{arithmetic / 6e10:.1f} min of products at {peak:.0f} GFLOP/s"
         )
         whole[told] = seconds / arithmetic * 1e9

@@ -170,7 +170,7 @@ def test_an_answer_is_told_by_the_numbers(tree):
         "from 0. Default reaches 0.8 test accuracy first, after 2 epochs; "
         "one setting never does. The generalisation gap is 0.0300 for all. "
         "Diverged: gaussian (1 of 3 seeds). Without a result: xavier (missing), "
-        "kaiming (partial) and orthogonal (corrupt). Of 3 claims, 1 stays undecided and 2 are not "
+        "kaiming (partial) and orthogonal (corrupt). Of 4 claims, 1 stays undecided and 3 are not "
         "tested here."
     )
 

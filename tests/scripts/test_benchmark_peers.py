@@ -84,14 +84,6 @@ def test_other_networks_are_the_same_too(load, peer, network):
     np.testing.assert_allclose(theirs.train(task, [3, 4]).losses, ours.losses, rtol=1e-5)
 
 
-@quiet
-@pytest.mark.parametrize("peer", [OURS, "jax-pinned", "torch"])
-def test_single_examples_are_trained_on(load, peer):
-    task = Task("mlp", 1, "sgd", 2, 200)
-    load(peer).prepare(task)
-    assert load(peer).train(task, [3, 4]).losses == pytest.approx([2.25, 2.25], abs=0.06)
-
-
 def test_weights_start_as_ours_do(slice_config):
     model = StackedMLP(slice_config().model, [7], default, (784,), 10, torch.device("cpu"))
     for layer, (weight, bias) in enumerate(initial_weights("mlp", 7)):

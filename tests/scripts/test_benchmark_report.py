@@ -158,6 +158,8 @@ def test_aims_are_judged_once_all_forms_and_cells_are_measured(summed_up):
         for peer, taken in seconds.items()
         if n in PEERS[peer].num_seeds
     ]
+    lacking = targets(summed_up(rows=rows[:-1])).set_index("target")["verdict"]
+    assert {*lacking.filter(like="best form")} == {"not measured"}
     found = targets(summed_up(rows=rows)).set_index("target")["found"]
     aims = found.filter(like="best form").tolist()
     assert aims == ["2.83 × (over 30 cells)", "2.00 × at least (SGD, 10 seeds, b = 1)"]

@@ -9,7 +9,7 @@ from optsweep.report.rules import RULES
 from optsweep.study.content import outline, sentences
 
 CLAIMS = outline().claims
-THRESHOLDS = ("at_least", "at_most", "times", "near", "only_at_least", "fails")
+THRESHOLDS = ("at_least", "at_most", "times", "near", "only_at_least", "fails", "mostly")
 # Beside the curves of every experiment and the map and best settings of every search.
 DRAWN = {
     "r1_batch_size": {"r1_batch_size_equal_seconds", "r1_batch_size_equal_steps"},

@@ -101,9 +101,9 @@ def train(config, directory=None, kill_in=None, tell=lambda line: None):
 
 
 def timeless(record):
-    """A record without times."""
+    """A record without times, nor what other processes did in them."""
     history = [{k: v for k, v in row.items() if k != "seconds"} for row in record.history]
-    return history, record.result | {"seconds": 0}, record.gradients
+    return history, record.result | {"seconds": 0, "other_cores": 0}, record.gradients
 
 
 def weights(directory, epoch):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -26,7 +27,9 @@ MakeRunner = Callable[[Callable[[], None], int, torch.device], Runner]
 def build(work: Work, stack: Stack, train: Split, runner: MakeRunner = runner_of) -> GraphEngine:
     """The engine around a stack and its training split; its steps are taken by a `runner`."""
     network = network_of(stack, train.images.ndim - 1)
-    optimizer = capturable(work.optimizer).build(network.named_parameters())
+    cells = tuple((num_seeds, capturable(optimizer)) for num_seeds, optimizer in work.cells)
+    work = replace(work, optimizer=capturable(work.optimizer), cells=cells)
+    optimizer = work.build_optimizer(network.named_parameters())
     step = Step(network, optimizer, train, stack.num_seeds, work.batch_size)
     return GraphEngine(stack, optimizer, train, work.batch_size, step, runner)
 

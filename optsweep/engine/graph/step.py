@@ -9,7 +9,7 @@ from torch import Tensor
 from optsweep.data.tensors import Split
 from optsweep.engine import Scores
 from optsweep.engine.graph.networks import Network
-from optsweep.optim.stacks import RATE_SCALE, StackOptimizer
+from optsweep.optim.stacks import RATE_SCALE, StackOptimizer, cells_of
 
 _EXAMPLES, _LABELS = 0, 1  # rows of the table of orders
 _LIKELIHOODS, _HITS = 0, 1  # rows of the table of scores
@@ -55,27 +55,29 @@ class Step:
         self._rest = torch.zeros(2, num_seeds, rest, dtype=torch.int64, device=device)
         # torch's fused kernels read a rate as float32 on CUDA; elsewhere none is rounded.
         rate_type = torch.float32 if device.type == "cuda" else torch.float64
-        self._rates = torch.zeros(num_steps, dtype=rate_type, device=device)
+        cells = cells_of(optimizer)
+        self._rates = torch.zeros(num_steps, len(cells), dtype=rate_type, device=device)
         self._scores = torch.zeros(num_steps, 2, num_seeds, dtype=torch.float64, device=device)
         self._counter = torch.zeros(1, dtype=torch.int64, device=device)
         self._rate, self._score = self._rates[:1].clone(), self._scores[:1].clone()
-        self._scaled: dict[float, Tensor] = {}
-        for group in optimizer.param_groups:
-            scale = group.get(RATE_SCALE, 1.0)
-            rate = self._rate
-            if scale != 1:
-                rate = self._scaled.setdefault(scale, torch.zeros_like(rate))
-            group["lr"] = rate.view(())
+        self._scaled: dict[float, Tensor] = {}  # a multiple, and the rates of all cells by it
+        for index, cell in enumerate(cells):
+            for group in cell.param_groups:
+                scale = group.get(RATE_SCALE, 1.0)
+                rates = self._rate
+                if scale != 1:
+                    rates = self._scaled.setdefault(scale, torch.zeros_like(rates))
+                group["lr"] = rates[0, index]
 
     def begin(self, orders: Tensor | None, rates: np.ndarray) -> None:
         """Fill the tables for an epoch.
 
         Args:
             orders: (S, N) int64; None where every step sees all examples.
-            rates: (1,) or (steps,).
+            rates: (1,) or (steps,); of several cells (cells, 1) or (cells, steps).
         """
         self._counter.zero_()
-        table = np.broadcast_to(rates, len(self._rates)).astype(np.float64)
+        table = np.broadcast_to(rates, tuple(reversed(self._rates.shape))).T.copy()
         self._rates.copy_(torch.from_numpy(table))
         if self._is_shared:
             return

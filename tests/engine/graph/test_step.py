@@ -71,7 +71,14 @@ class Watch(TorchDispatchMode):
 
 def new_step(device: str, network: MLPConfig, optimizer, batch_size=BATCH) -> Step:
     place = torch.device(device)
-    stack = StackedMLP(network, SEEDS, default, (1, 28, 28), 10, place, torch.float32)
+    stack = StackedMLP(network, SEEDS, default, (1, 28, 28), 10, torch.device("cpu"))
+    # Drawn on a CPU, since a generator of random numbers needs the device that it is for.
+    stack.weights = [weight.detach().to(place) for weight in stack.weights]
+    stack.biases = [bias.detach().to(place) for bias in stack.biases]
+    stack.norms = {
+        layer: (scale.detach().to(place), shift.detach().to(place))
+        for layer, (scale, shift) in stack.norms.items()
+    }
     train = Split(
         torch.zeros(EXAMPLES, 1, 28, 28, device=place),
         torch.zeros(EXAMPLES, dtype=torch.int64, device=place),

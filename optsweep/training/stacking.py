@@ -1,0 +1,194 @@
+"""Cells of one shape, trained as one stack of (cells x seeds) members and recorded as by itself.
+
+What a GPU does with a small network it does with a hundred in hardly more time; and their
+optimizers, schedules and initialisers need not be the same.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
+
+import numpy as np
+import torch
+
+from optsweep.engine import Scores, Work
+from optsweep.engine.choice import ENGINES
+from optsweep.models import Stack, build_stack
+from optsweep.optim.curvature import takes_curvature
+from optsweep.provenance import made_by
+from optsweep.surroundings import OtherCores, available_memory
+from optsweep.training.cell import Record, loaded, record_of, threads
+from optsweep.training.loop import Epoch, Training, train
+from optsweep.training.plan import Plan
+
+_SHARE_OF_MEMORY = 0.5  # of what is free: an estimate may be short of the truth
+
+
+def stacks_of(
+    plans: Iterable[Plan], free: Callable[[torch.device], int | None]
+) -> list[list[Plan]]:
+    """Put cells together that can be one stack, in their order; a cell may stay alone.
+
+    Args:
+        plans: Of the cells.
+        free: Bytes that are free on a device; None: unknown.
+    """
+    groups: dict[str, list[list[Plan]]] = {}
+    for plan in plans:
+        alike = groups.setdefault(_shape(plan), [[]])
+        limit = free(plan.work.device)
+        room = None if limit is None else _SHARE_OF_MEMORY * limit
+        joined = [*alike[-1], plan]
+        is_alone = not alike[-1] or not can_be_stacked(plan)
+        if is_alone or (room is not None and plan.num_bytes(stacked(joined)) > room):
+            alike.append([plan])
+        else:
+            alike[-1].append(plan)
+    return [group for alike in groups.values() for group in alike if group]
+
+
+def can_be_stacked(plan: Plan) -> bool:
+    """Whether a cell is nothing but epochs of steps, each at a rate from a table.
+
+    What ends early, begins with weights, keeps them or records gradients is a cell of its own, and
+    so is one whose schedule changes more than the rate, or whose optimizer wants curvature. The
+    compiled engine has no stacks: its threads train seeds one by one.
+    """
+    config = plan.config
+    keeps = config.trainer.checkpoint or config.trainer.keep_weights
+    records = config.record.weights or config.record.gradients
+    others = config.start_from is not None or bool(config.stopping) or bool(plan.cycled)
+    optimizers = filter(None, (plan.work.optimizer, plan.work.optimizer.rest))
+    others |= any(takes_curvature(optimizer.target) for optimizer in optimizers)
+    return plan.engine.name != "numba" and not (keeps or records or others)
+
+
+def free_memory(device: torch.device) -> int | None:
+    """Bytes that are free on a device; None: unknown."""
+    if device.type == "cuda":
+        return torch.cuda.mem_get_info(device)[0]
+    return available_memory() if device.type == "cpu" else None
+
+
+def stacked(plans: Sequence[Plan]) -> Work:
+    """The work of several cells at once."""
+    cells = tuple((plan.work.num_seeds, plan.work.optimizer) for plan in plans)
+    return replace(plans[0].work, num_seeds=sum(num for num, _ in cells), cells=cells)
+
+
+def train_cells(
+    plans: Sequence[Plan],
+    on_epoch: Callable[[Sequence[Epoch]], None] = lambda epochs: None,
+    tell: Callable[[str], None] = lambda line: None,
+) -> list[Record]:
+    """Train cells as one stack, and record each as if it had been alone.
+
+    They differ by rounding from what each gives alone: sums run in another order. Of the time of
+    training each has its share by seeds, which its record says among its warnings.
+
+    Args:
+        plans: Of one group of `stacks_of`.
+        on_epoch: Told of every epoch, as it is for each cell.
+        tell: Told in a line what a user should know.
+
+    Raises:
+        InputError: If the data are missing or corrupt, or one of the cells cannot be trained.
+    """
+    work, config = stacked(plans), plans[0].config
+    module = ENGINES[plans[0].engine.name]
+    with threads(work.num_threads):
+        if remark := module.prepare():
+            tell(remark)
+        dataset = loaded(config.dataset, work.device, work.dtype)
+        engine = module.build(work, _stack(plans, work), dataset.train)
+
+        def told(epoch: Epoch) -> None:
+            on_epoch([_of_cell(epoch, plan, seeds) for plan, seeds in _places(plans)])
+
+        seeds = [seed for plan in plans for seed in plan.config.seeds]
+        others = OtherCores()
+        training = train(engine, dataset, seeds, _rates(plans), work.batch_size, told)
+        records = []
+        for plan, place in _places(plans):
+            note = f"trained in one stack with {len(plans) - 1} other cells; the time is its share"
+            noted = replace(plan, warnings=(*plan.warnings, note))
+            own = _training(training, plan, place)
+            records.append(record_of(noted, own, made_by(plan.config), [], others))
+        return records
+
+
+def _shape(plan: Plan) -> str:
+    """What cells of a stack have in common."""
+    common = replace(plan.config, init={}, optimizer={}, scheduler={}, seed=0, num_seeds=1)
+    return repr((common, plan.engine.name, plan.work.device, can_be_stacked(plan)))
+
+
+def _stack(plans: Sequence[Plan], work: Work) -> Stack:
+    """The networks of all cells, each with the weights that it begins with by itself."""
+
+    def build(plan: Plan, seeds: Sequence[int]) -> Stack:
+        arguments = (work.input_shape, work.num_classes, work.device, work.dtype)
+        return build_stack(work.model, plan.initializer, seeds, *arguments)
+
+    whole = build(plans[0], [seed for plan in plans for seed in plan.config.seeds])
+    rng_states: list[torch.Tensor] = []
+    for plan, seeds in _places(plans):
+        own = build(plan, plan.config.seeds)
+        theirs = [*own.named_parameters(), *own.named_buffers()]
+        for (_, tensor), (_, begun) in zip(_tensors(whole), theirs, strict=True):
+            tensor.detach()[seeds] = begun.detach()
+        rng_states += own.rng_states or []
+    if rng_states:
+        whole.rng_states = rng_states
+    return whole
+
+
+def _tensors(stack: Stack) -> list[tuple[str, torch.Tensor]]:
+    return [*stack.named_parameters(), *stack.named_buffers()]
+
+
+def _places(plans: Sequence[Plan]) -> Iterator[tuple[Plan, slice]]:
+    """Every cell, and which members of the stack are its seeds."""
+    first = 0
+    for plan in plans:
+        yield plan, slice(first, first + plan.work.num_seeds)
+        first += plan.work.num_seeds
+
+
+def _rates(plans: Sequence[Plan]) -> np.ndarray:
+    """(epochs, cells, 1), or (epochs, cells, steps) if the rate of one changes with the step."""
+    num_ticks = max(plan.learning_rates.shape[1] for plan in plans)
+    tables = [
+        np.broadcast_to(plan.learning_rates, (len(plan.learning_rates), num_ticks))
+        for plan in plans
+    ]
+    return np.stack(tables, axis=1)
+
+
+def _training(training: Training, plan: Plan, seeds: slice) -> Training:
+    """What the stack's training was for one cell, which alone ends when all its seeds diverge."""
+    epochs: list[Epoch] = []
+    for epoch in training.epochs:
+        epochs.append(_of_cell(epoch, plan, seeds))
+        if epoch.epoch and not epochs[-1].alive.any():
+            break
+    return Training(epochs, _of_seeds(training.final_train, seeds))
+
+
+def _of_cell(epoch: Epoch, plan: Plan, seeds: slice) -> Epoch:
+    """What an epoch of the stack was for one cell."""
+    alive = epoch.alive[seeds]
+    return replace(
+        epoch,
+        lr=float(plan.learning_rates[epoch.epoch - 1][-1]) if epoch.epoch else None,
+        train=_of_seeds(epoch.train, seeds),
+        val=None if epoch.val is None else _of_seeds(epoch.val, seeds),
+        test=_of_seeds(epoch.test, seeds),
+        seconds=epoch.seconds * len(alive) / len(epoch.alive),
+        alive=alive,
+    )
+
+
+def _of_seeds(scores: Scores, seeds: slice) -> Scores:
+    return Scores(scores.loss[seeds], scores.accuracy[seeds])
