@@ -17,6 +17,7 @@ from optsweep.cli.time_left import Clock, guess
 from optsweep.config.schema import Config, InputError, TrainerConfig
 from optsweep.data.tensors import load_dataset
 from optsweep.report.collection import collect_runs
+from optsweep.study.content import outline
 from optsweep.study.experiments import QUICK_ROOT
 from optsweep.sweeps import latest_list
 
