@@ -25,6 +25,7 @@ from scipy import stats
 from optsweep import runs
 from optsweep.config.checks import InputError
 from optsweep.report.drawing import FAINT, legend, panels, styles
+from optsweep.report.optimizers import profile
 from optsweep.report.pictures import Picture
 from optsweep.report.searches import Search, Variant
 from optsweep.report.settings import in_words
@@ -191,21 +192,6 @@ def times_to_target(tuned: Tuned) -> pd.DataFrame:
             for name, curve in curves.items()
         }
     return pd.DataFrame.from_dict(rows, orient="index")
-
-
-def profile(times: pd.DataFrame) -> pd.DataFrame:
-    """The profile of each column of times: a row per task, infinite for a failure.
-
-    Returns:
-        A column per optimizer, the share of the tasks; index: the ratios to the fastest at which
-        a profile rises, 1 first.
-    """
-    fastest = times.min(axis=1)
-    ratios = times.div(fastest.where(fastest < math.inf, 1.0), axis=0)
-    rises = np.unique(ratios.to_numpy()[np.isfinite(ratios.to_numpy())])
-    steps = np.union1d([1.0], rises)
-    shares = {name: [(ratios[name] <= step).mean() for step in steps] for name in ratios}
-    return pd.DataFrame(shares, index=steps)
 
 
 def _compared(searches: Sequence[Search]) -> Tuned:
