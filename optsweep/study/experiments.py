@@ -22,6 +22,7 @@ QUICK_NUM_SEEDS = 2
 QUICK_TRAIN_SIZE = 5000  # more than the largest mini-batch, 4096
 QUICK_EPOCHS_DIVISOR = 2  # leaves 5 of 10 epochs, one more than the longest warm-up
 QUICK_VAL_SIZE = 2000
+_COMPARISON = "tuned_comparison"  # searches that begin so have the same spaces
 
 
 @dataclass(frozen=True)
@@ -96,6 +97,18 @@ def plan_experiment(
         arguments.append(f"hydra.sweep.dir={QUICK_ROOT}")
     arguments += settings
     return Experiment(name, tuple(arguments), plan_grid(arguments))
+
+
+def plan_comparison(budget: int, settings: Sequence[str] = ()) -> dict[str, list[str]]:
+    """The command line of each search that compares tuned optimizers, a task each.
+
+    Args:
+        budget: Trials of every optimizer on every task.
+        settings: Further overrides.
+    """
+    names = [name for name in options("search", config_dir()) if name.startswith(_COMPARISON)]
+    given = [f"hydra.sweeper.n_trials={budget}", *settings]
+    return {name: [f"search={name}", *given] for name in names}
 
 
 def mark_quick(root: Path, num_seeds: int) -> None:

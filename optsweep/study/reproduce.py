@@ -7,7 +7,7 @@ import functools
 import sys
 import time
 import traceback
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -31,6 +31,7 @@ from optsweep.study.experiments import (
     QUICK_TRAIN_SIZE,
     Experiment,
     mark_quick,
+    plan_comparison,
     plan_experiment,
 )
 from optsweep.surroundings import num_cores
@@ -51,6 +52,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _reproduce(given: argparse.Namespace) -> int:
     console = Console(highlight=False, soft_wrap=True)
+    comparison = _comparison(given)
     names = given.only or options("experiment", config_dir())
     console.print("optsweep: composing every cell of the study")
     experiments = [
@@ -68,6 +70,29 @@ def _reproduce(given: argparse.Namespace) -> int:
             if result := each.result(cell):
                 clock.learn(cell, result)
     console.print(_overview(experiments, clock))
+    failures = _train_all(experiments, clock, console)
+    for each in experiments:
+        if each.name == "b1_timing" and each.is_done():
+            _measure_loops(root, each, console)
+    if not given.quick:
+        most = given.max_seeds or given.num_seeds
+        failures += _look_again(experiments, root, most, clock, console)
+    failures += _compare(comparison, console)
+    out = given.out or root / runs.REPORT_FOLDER
+    if line := keep_constraints(out, _results(experiments)):
+        console.print(line)
+    code = tell(_report(root, out, console))
+    if failures:
+        print(f"optsweep: error: failed: {', '.join(failures)}", file=sys.stderr)
+    return 1 if failures else code
+
+
+def _train_all(experiments: Sequence[Experiment], clock: Clock, console: Console) -> list[str]:
+    """Train what is missing of all experiments.
+
+    Returns:
+        What failed, and why.
+    """
     failures = []
     for number, each in enumerate(experiments):
         if each.is_done():
@@ -79,19 +104,29 @@ def _reproduce(given: argparse.Namespace) -> int:
         )
         if failure := _run(each, clock):
             failures.append(f"{each.name} ({failure})")
-    for each in experiments:
-        if each.name == "b1_timing" and each.is_done():
-            _measure_loops(root, each, console)
-    if not given.quick:
-        most = given.max_seeds or given.num_seeds
-        failures += _look_again(experiments, root, most, clock, console)
-    out = given.out or root / runs.REPORT_FOLDER
-    if line := keep_constraints(out, _results(experiments)):
-        console.print(line)
-    code = tell(_report(root, out, console))
-    if failures:
-        print(f"optsweep: error: failed: {', '.join(failures)}", file=sys.stderr)
-    return 1 if failures else code
+    return failures
+
+
+def _comparison(given: argparse.Namespace) -> dict[str, list[str]]:
+    if given.budget is None:
+        return {}
+    if given.quick:
+        raise InputError("--budget, --quick: a search is whole or left out; give one")
+    return plan_comparison(given.budget, given.set)
+
+
+def _compare(comparison: Mapping[str, list[str]], console: Console) -> list[str]:
+    """Search the best of every optimizer on every task.
+
+    Returns:
+        What failed, and why.
+    """
+    failures = []
+    for number, (name, arguments) in enumerate(comparison.items(), 1):
+        console.print(f"\n[bold]{name}[/bold], search {number} of {len(comparison)}")
+        if why := _failure(functools.partial(app.main, arguments)):
+            failures.append(f"{name} ({why})")
+    return failures
 
 
 def _results(experiments: Iterable[Experiment]) -> list[dict[str, Any]]:
@@ -246,6 +281,12 @@ def parser() -> argparse.ArgumentParser:
         action="store_true",
         help=f"a few minutes in all: {QUICK_NUM_SEEDS} seeds, {QUICK_TRAIN_SIZE} training "
         f"images, half of the epochs; kept in {QUICK_ROOT}",
+    )
+    made.add_argument(
+        "--budget",
+        type=count,
+        metavar="N",
+        help="compare tuned optimizers too, with N trials each on every task (32 take hours)",
     )
     made.add_argument("--out", type=Path, metavar="DIR", help="folder of the report")
     made.add_argument(

@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import json
 import os
 import re
 import subprocess
@@ -15,12 +16,13 @@ from omegaconf import OmegaConf
 
 from optsweep import runs
 from optsweep.cli import grids
-from optsweep.cli.composition import config_dir, to_config
+from optsweep.cli.composition import compose_whole, config_dir, to_config
 from optsweep.cli.overrides import options, rewrite
+from optsweep.cli.search_settings import variants_of
 from optsweep.config import identity
 from optsweep.config.schema import MLPConfig
 from optsweep.study.content import outline
-from optsweep.study.experiments import QUICK_ROOT, plan_experiment
+from optsweep.study.experiments import QUICK_ROOT, plan_comparison, plan_experiment
 from optsweep.training.plan import plan_cell
 
 EXPERIMENTS = options("experiment", config_dir())
@@ -172,3 +174,17 @@ def test_a_misspelt_experiment_is_one_line(tmp_path):
     message = "experiment=r1_inti: there is no such option; did you mean r1_init?"
     assert done.stderr == f"optsweep: error: {message}\n"
     assert list(tmp_path.iterdir()) == []
+
+
+def test_the_comparison_is_a_search_for_each_task():
+    searches = plan_comparison(7, ["trainer.device=cpu"])
+    assert len(searches) >= 5
+    tasks = set()
+    for name, arguments in searches.items():
+        with hydra.initialize_config_dir(str(config_dir())):
+            config = compose_whole(arguments)
+        assert (config.name, config.hydra.sweeper.n_trials) == (name, 7)
+        assert config.trainer.device == "cpu"
+        assert len(variants_of(config.hydra.sweeper)) == 16
+        tasks.add(json.dumps([config.trainer.batch_size, OmegaConf.to_container(config.model)]))
+    assert len(tasks) == len(searches)

@@ -219,3 +219,9 @@ def test_train_size_is_checked_and_canonical(slice_config):
     for size in ("0", "901", "2.5"):
         with pytest.raises(InputError, match=r"dataset.train_size=.*from 1 to 900"):
             slice_config("dataset.val_size=100", f"dataset.train_size={size}")
+
+
+def test_a_comparison_is_not_cut_short(run):
+    code, _, errors = run("--budget", "3", "--quick")
+    assert code == 2
+    assert errors.startswith("optsweep: error: --budget, --quick: ")
