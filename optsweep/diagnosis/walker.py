@@ -125,10 +125,10 @@ class Walker:
         for _, leaf in self._leaves:
             state = self._optimizer.state.get(leaf, {})
             moment = state.get("max_exp_avg_sq", state.get("exp_avg_sq"))
-            if moment is None or "step" not in state:
+            count = float(state.get("step", 0))
+            if moment is None or not count:  # before the first step it has gathered nothing
                 return None
             beta1, beta2 = group["betas"][:2]
-            count = float(state["step"])
             root = (moment / (1 - beta2**count)).sqrt() + group["eps"]
             pieces.append((root * (1 - beta1**count)).flatten())
         return torch.cat(pieces)
