@@ -15,7 +15,7 @@ import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, MaxNLocator
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 from optsweep.report.drawing import HEATMAP, INK, PAPER, legend, log_scale, panels, styles
 from optsweep.report.pictures import Picture
@@ -25,7 +25,7 @@ from optsweep.report.settings import in_words, phrase_value
 _BEST, _DONE, _STOPPED = "#d55e00", "#0072b2", "#6f7783"
 _MIN_TRIALS = 10  # fewer tell nothing of importance or of a surface
 _COLUMNS = 4
-_NUM_ORDERS = 1000  # of the trials, for the band about the best so far
+NUM_ORDERS = 1000  # of the trials, for the band about the best so far
 
 
 def draw_search(search: Search) -> list[Picture]:
@@ -47,7 +47,7 @@ def history(search: Search, variant: Variant) -> Picture | None:
     figure = Figure(figsize=(10, 3.6), layout="constrained")
     axes = figure.subplots()
     numbers, best = _best_so_far(variant)
-    low, high = _reordered(variant)
+    low, _, high = reordered(variant)
     axes.fill_between(
         *(numbers, low, high),
         color=_BEST,
@@ -63,7 +63,7 @@ def history(search: Search, variant: Variant) -> Picture | None:
     legend(figure, axes)
     caption = (
         "Objective of every trial in its order, and the best so far. The band is what the same "
-        f"trials give in random order, between the quartiles of {_NUM_ORDERS:,} orders: a search "
+        f"trials give in random order, between the quartiles of {NUM_ORDERS:,} orders: a search "
         "that learns has its better trials late, and is below it until then."
     )
     return Picture(f"{search.name}_history", figure, caption)
@@ -271,8 +271,11 @@ def budget(search: Search) -> Picture | None:
     for one in variants:
         numbers, best = _best_so_far(one)
         everything += best
+        low, _, high = reordered(one)
         axes.fill_between(
-            *(range(1, len(numbers) + 1), *_reordered(one)),
+            range(1, len(numbers) + 1),
+            low,
+            high,
             color=looks[one.name].color,
             alpha=0.12,
             lw=0,
@@ -292,7 +295,7 @@ def budget(search: Search) -> Picture | None:
     legend(figure, axes)
     caption = (
         "What each optimizer has reached for how many trials: a budget read off by eye. Bands: "
-        f"the same trials in random order, between the quartiles of {_NUM_ORDERS:,} orders."
+        f"the same trials in random order, between the quartiles of {NUM_ORDERS:,} orders."
     )
     return Picture(f"{search.name}_budget", figure, caption)
 
@@ -319,15 +322,19 @@ def _best_so_far(variant: Variant) -> tuple[list[int], list[float]]:
     return list(complete["trial"]), list(values.cummax().ffill())
 
 
-def _reordered(variant: Variant) -> tuple[np.ndarray, np.ndarray]:
-    """Quartiles of the best so far after each trial, had they come in another order."""
+def reordered(variant: Variant) -> NDArray[np.float64]:
+    """Quartiles of the best so far after each trial, had they come in another order.
+
+    Returns:
+        (3, trials): lower quartile, median, upper quartile; NaN before a trial is complete.
+    """
     trials = variant.trials
     values = trials["objective"].astype(float).where(trials["status"] == "completed", -np.inf)
-    rows = np.tile(values.fillna(-np.inf).to_numpy(), (_NUM_ORDERS, 1))
+    rows = np.tile(values.fillna(-np.inf).to_numpy(), (NUM_ORDERS, 1))
     orders = np.random.default_rng(0).permuted(rows, axis=1)
     best = np.maximum.accumulate(orders, axis=1)
-    low, high = (np.quantile(best, each, axis=0, method="lower") for each in (0.25, 0.75))
-    return np.where(np.isfinite(low), low, np.nan), np.where(np.isfinite(high), high, np.nan)
+    quartiles = np.quantile(best, (0.25, 0.5, 0.75), axis=0, method="lower")
+    return np.where(np.isfinite(quartiles), quartiles, np.nan)
 
 
 def keys_of(variant: Variant) -> list[str]:

@@ -27,6 +27,7 @@ from optsweep.config.checks import InputError
 from optsweep.report.drawing import FAINT, legend, panels, styles
 from optsweep.report.optimizers import profile
 from optsweep.report.pictures import Picture
+from optsweep.report.search_figures import NUM_ORDERS, reordered
 from optsweep.report.searches import Search, Variant
 from optsweep.report.settings import in_words
 from optsweep.report.statistics import CONFIDENCE, Interval
@@ -287,20 +288,6 @@ def _validation(contender: Contender) -> list[float]:
     return [mean for _, mean, _ in validation_accuracies(path)]
 
 
-def _best_after(contender: Contender, num_trials: int) -> NDArray[np.float64]:
-    """Mean best validation accuracy after 1 … num_trials trials in random order, and quartiles.
-
-    Returns:
-        (3, num_trials): lower quartile, median, upper quartile.
-    """
-    values = contender.variant.trials["objective"].astype(float)
-    stopped = contender.variant.trials["status"] != "completed"
-    known = values.mask(stopped).fillna(0.0).to_numpy()
-    orders = np.random.default_rng(0).permuted(np.tile(known, (_NUM_RESAMPLES, 1)), axis=1)
-    best = np.maximum.accumulate(orders, axis=1)[:, :num_trials]
-    return np.quantile(best, (0.25, 0.5, 0.75), axis=0)
-
-
 def _budgets(tuned: Tuned) -> Picture:
     shown = tuned.optimizers[:_NUM_COLOURED]
     looks = styles(shown)
@@ -311,7 +298,7 @@ def _budgets(tuned: Tuned) -> Picture:
     for axes, (task, contenders) in zip(drawn, tuned.tasks.items(), strict=True):
         ends = []
         for name in reversed(tuned.optimizers):
-            low, middle, high = _best_after(contenders[name], budget)
+            low, middle, high = reordered(contenders[name].variant)[:, :budget]
             numbers = range(1, budget + 1)
             ends.append(middle)
             if name not in looks:
@@ -325,7 +312,7 @@ def _budgets(tuned: Tuned) -> Picture:
     legend(figure, drawn[0])
     caption = (
         "Best validation accuracy against the number of trials: medians and quartiles over "
-        f"{_NUM_RESAMPLES:,} orders of the same trials. Coloured are the {len(shown)} with the "
+        f"{NUM_ORDERS:,} orders of the same trials. Coloured are the {len(shown)} with the "
         "best test accuracy over all tasks; the others are grey."
     )
     return Picture(f"{tuned.name}_budgets", figure, caption)
