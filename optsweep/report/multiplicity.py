@@ -17,8 +17,8 @@ from optsweep.report.statistics import PREDICTION_CONFIDENCE, holm
 
 LEVEL = 0.05
 # What corrected p values are held against: of seeds that are skewed, as those of real cells are,
-# Student's are too small. Calibration shows that half of the level is enough.
-NOMINAL = LEVEL / 2
+# Student's are too small. Calibration shows that a quarter of the level is enough.
+NOMINAL = LEVEL / 4
 # At most so often a figure is called incompatible though it is not, also where seeds are skewed.
 FIGURE_ERROR = 0.025
 # Numbers of seeds at which a claim is decided, or goes on to the next.

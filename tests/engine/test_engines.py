@@ -77,13 +77,14 @@ def trained(train_split, precision, batch_size, optimizer, model, decay_all=True
         "model": model,
         "num_seeds": SEEDS,
         "trainer": {"batch_size": batch_size},
-        "dataset": {"num_train": NUM_EXAMPLES},
+        "dataset": {"num_train": len(train_split)},
     }
     config = Config.from_mapping(values)
     dtype = getattr(torch, precision)
     work = dataclasses.replace(plan_cell(config).work, dtype=dtype)
     split = Split(train_split.images.to(dtype), train_split.labels)
-    steps = -(-NUM_EXAMPLES // batch_size)
+    num = len(split)
+    steps = -(-num // batch_size)
     rates = np.linspace(0.5, 1, steps) * optimizer["lr"]
     engines = []
     for name in ("torch", "numba"):
@@ -93,8 +94,8 @@ def trained(train_split, precision, batch_size, optimizer, model, decay_all=True
         assert engine.name == name
         scores = []
         for epoch in (1, 2):
-            full = batch_size == NUM_EXAMPLES
-            orders = None if full else epoch_orders(config.seeds, epoch, NUM_EXAMPLES, CPU)
+            full = batch_size == num
+            orders = None if full else epoch_orders(config.seeds, epoch, num, CPU)
             scores += [engine.train_epoch(orders, rates), engine.evaluate(split)]
         engines.append((network.named_parameters(), scores))
     return engines
@@ -150,6 +151,18 @@ def test_inputs_that_are_zero_in_many_examples(train_split, default_dtype, setti
     sparse = Split(train_split.flat * is_used, train_split.labels)
     assert 0 < (sparse.images != 0).sum(1).float().mean() < 40
     assert_same(*trained(sparse, "float64", 1, settings | {"lr": 1e-3}, {}), 1e-9)
+
+
+@pytest.mark.parametrize("optimizer", ["adam betas", "amsgrad", "adamw default", "rmsprop"])
+def test_inputs_that_are_zero_for_four_thousand_examples(train_split, optimizer):
+    """In steps of one example their weights are caught up with, in all other steps they are not."""
+    num = 4_100
+    which = torch.arange(num) % NUM_EXAMPLES
+    images = train_split.flat[which]
+    images[1:-20, ::3] = 0
+    split = Split(images, train_split.labels[which])
+    chosen = OPTIMIZERS[optimizer] | {"weight_decay": 0.1 if optimizer == "adamw default" else 0.0}
+    assert_same(*trained(split, "float64", 1, chosen, {"hidden_sizes": [20, 7]}), 1e-7)
 
 
 @pytest.mark.parametrize("decay_all", [True, False])

@@ -17,12 +17,12 @@ from optsweep.engine.compiled.memory import vector_width
 from optsweep.engine.compiled.team import (
     BLOCK,
     CHUNK,
-    HALF,
     HALVES,
     SHARES,
     inputs_of,
     is_stopped,
     meet,
+    rows_of_half,
     vectors_of,
 )
 from optsweep.engine.compiled.updates import (
@@ -116,9 +116,9 @@ def _pass_halves(chunk, rest, work, learn):
         gradient = work.shared.gradients[half]
         if chunk.is_first and learn:
             gradient[:] = 0
-        first = half * HALF
-        num = min(HALF, chunk.num_rows - first)
-        if num <= 0:
+        first, after = rows_of_half(half, chunk.num_rows)
+        num = after - first
+        if num == 0:
             continue
         sums = work.shared.sums[chunk.turn]
         add_shares(sums, first * width, (first + num) * width, passes.outputs)
@@ -130,7 +130,7 @@ def _pass_halves(chunk, rest, work, learn):
         work.losses[half] += scores[0]
         num_correct += scores[1]
         if learn:
-            backward(first, num, rest.weights, gradient, network, passes)
+            backward(half, first, num, rest.weights, gradient, network, passes)
     return num_correct
 
 

@@ -27,7 +27,7 @@ from optsweep.engine.compiled.deferred import (
 from optsweep.engine.compiled.layers import Network
 from optsweep.engine.compiled.memory import aligned
 from optsweep.engine.compiled.rules import Rule
-from optsweep.engine.compiled.singles import Decay, new_decay, run_singles
+from optsweep.engine.compiled.singles import Sleep, new_sleep, run_singles
 from optsweep.engine.compiled.team import CHUNK, SHARES, Member, new_stop, new_team
 from optsweep.engine.compiled.updates import Model, Parameters, Steps
 from optsweep.engine.compiled.workplace import Data, Shared, Workplace, new_shared, new_workplace
@@ -103,7 +103,7 @@ class CompiledEngine:
         assert not cycled
         steps = -(-len(self.train) // self.batch_size)
         rates = np.broadcast_to(learning_rates, steps)
-        table = self.rule.table(rates, self.num_steps).astype(self.dtype)
+        table = np.ascontiguousarray(self.rule.table(rates, self.num_steps), self.dtype)
         self.num_steps += steps
         calls: list[tuple[Any, ...]] = []
         for seed in range(len(self.models)):
@@ -179,7 +179,7 @@ class CompiledEngine:
         self, seed: int, order: np.ndarray, table: np.ndarray, place: Place | None
     ) -> tuple[float, int]:
         """Take the steps of an epoch in this thread, alone or as a member of a team."""
-        work, deferral, decay = self._workplace()
+        work, deferral, sleep = self._workplace()
         model = self.models[seed]
         if place is not None:
             work = work._replace(member=place.member, shared=place.shared)
@@ -190,7 +190,7 @@ class CompiledEngine:
         if self.loop == "deferred":
             return run_deferred(data, steps, model, work, deferral)
         if self.loop == "singles":
-            return run_singles(data, steps, model, work, decay)
+            return run_singles(data, steps, model, work, sleep)
         return run_batches(data, steps, model, work, True)
 
     def _score(self, seed: int, split: Split, start: int) -> tuple[float, int]:
@@ -208,14 +208,14 @@ class CompiledEngine:
         constants, l2 = np.array(self.rule.constants, self.dtype), self.dtype.type(self.rule.l2)
         return Steps(constants, table, l2, self.segments, self.rule.layerwise)
 
-    def _workplace(self) -> tuple[Workplace, Deferral | None, Decay | None]:
+    def _workplace(self) -> tuple[Workplace, Deferral | None, Sleep | None]:
         """Where this thread writes to; made once, since its memory is cleared and paged in."""
         if not hasattr(self.own, "workplace"):
             (alone,) = self._team(1)
             self.own.workplace = (
                 new_workplace(self.network, *alone),
                 new_deferral(self.network, self.dtype) if self.loop == "deferred" else None,
-                new_decay(self.network, self.dtype) if self.loop == "singles" else None,
+                new_sleep(self.network, self.dtype) if self.loop == "singles" else None,
             )
         return self.own.workplace
 

@@ -15,7 +15,7 @@ import numpy as np
 
 from optsweep.engine.compiled.jit import compiled
 from optsweep.engine.compiled.memory import aligned, copy
-from optsweep.engine.compiled.team import CHUNK, HALF, HALVES
+from optsweep.engine.compiled.team import CHUNK, HALVES
 
 _LAYER_NORM_EPS = 1e-5  # torch.nn.LayerNorm's
 
@@ -117,8 +117,8 @@ def forward(first, num_rows, rest, network, passes):
 
 
 @compiled
-def backward(first, num_rows, rest, gradient, network, passes):
-    """Add the gradient of all parameters but the first layer's weights to `gradient`.
+def backward(half, first, num_rows, rest, gradient, network, passes):
+    """Add a half's gradient of all parameters but the first layer's weights to `gradient`.
 
     It starts from that of the logits, in the last of the deltas, and leaves that of the first
     layer's products in the first.
@@ -154,7 +154,7 @@ def backward(first, num_rows, rest, gradient, network, passes):
             weight = rest[offset : offset + num].reshape(fan_in, fan_out)
             g_weight, product = (
                 gradient[offset : offset + num],
-                passes.product[first // HALF, :num],
+                passes.product[half, :num],
             )
             inputs = rows_of(passes.outputs, network, layer - 1, first, num_rows)
             np.dot(inputs.T, delta, product.reshape(fan_in, fan_out))

@@ -57,7 +57,7 @@ class Rule:
         has_first, has_second, _ = self.moments
         if not has_second and not self.layerwise and batch_size <= (4 if has_first else 8):
             return "deferred"
-        if has_second and not self.layerwise and batch_size == 1:
+        if has_second and not self.layerwise and batch_size == 1 and self.l2 == 0:
             return "singles"
         return "batches"
 

@@ -22,7 +22,6 @@ from optsweep.engine.compiled.memory import read_shared, write_shared
 # share the second-level cache.
 CHUNK = 64
 HALVES = 2  # of a chunk, each of which one thread passes through the layers behind the first
-HALF = CHUNK // HALVES
 SHARES = 4  # of the inputs, and thus the largest team
 # Inputs whose rows of 128 weights stay in the first-level cache while all examples pass.
 BLOCK = 48
@@ -85,6 +84,12 @@ def meet(member):
                 if is_stopped(member):  # one of them may never come
                     return
                 _give_way()
+
+
+@compiled
+def rows_of_half(half, num_rows):
+    """First row of a half of so many examples, and the first that is not of it any more."""
+    return half * num_rows // HALVES, (half + 1) * num_rows // HALVES
 
 
 @compiled

@@ -74,54 +74,48 @@ def step_of(steps, number):
 @inlined
 def numbers_of(step):
     """What the steps below need of a rule, as numbers that loops can keep in registers."""
-    constants, coefficients, l2 = step
+    constants, coefficients, _ = step
     return (
         constants[0], constants[1], constants[2], constants[3], coefficients[0], coefficients[1],
-        coefficients[2], coefficients[3], coefficients[4], l2,
+        coefficients[2], coefficients[3], coefficients[4],
     )  # fmt: skip
 
 
 # The steps of the rules with a second moment, of one weight or of many side by side: the arguments
-# are numbers, or vectors of them (`vectors`). They return what they were given but the gradient,
-# stepped on, and the root that divided the step.
+# are numbers, or vectors of them (`vectors`). The gradient includes weight decay. They return what
+# they were given but the gradient, stepped on.
 
 
 @inlined
-def step_by_size(w, g, second, numbers):
+def step_by_size(w, gradient, second, numbers):
     """Where no first moment is kept."""
-    _, _, a2, b2, shrink, _, take_gradient, scale_second, eps, l2 = numbers
-    gradient = g + l2 * w
+    _, _, a2, b2, shrink, _, take_gradient, scale_second, eps = numbers
     second = a2 * second + b2 * gradient * gradient
-    root = math.sqrt(second)
-    w = shrink * w - take_gradient * gradient / (scale_second * root + eps)
-    return w, second, root
+    divisor = scale_second * math.sqrt(second) + eps
+    return shrink * w - take_gradient * gradient / divisor, second
 
 
 @inlined
-def step_by_both(w, g, first, second, numbers):
+def step_by_both(w, gradient, first, second, numbers):
     """With both moments."""
-    a1, b1, a2, b2, shrink, take_first, take_gradient, scale_second, eps, l2 = numbers
-    gradient = g + l2 * w
+    a1, b1, a2, b2, shrink, take_first, take_gradient, scale_second, eps = numbers
     first = a1 * first + b1 * gradient
     second = a2 * second + b2 * gradient * gradient
-    root = math.sqrt(second)
+    divisor = scale_second * math.sqrt(second) + eps
     taken = take_first * first + take_gradient * gradient
-    w = shrink * w - taken / (scale_second * root + eps)
-    return w, first, second, root
+    return shrink * w - taken / divisor, first, second
 
 
 @inlined
-def step_by_largest(w, g, first, second, largest, numbers):
+def step_by_largest(w, gradient, first, second, largest, numbers):
     """With both moments, divided by the largest second one so far."""
-    a1, b1, a2, b2, shrink, take_first, take_gradient, scale_second, eps, l2 = numbers
-    gradient = g + l2 * w
+    a1, b1, a2, b2, shrink, take_first, take_gradient, scale_second, eps = numbers
     first = a1 * first + b1 * gradient
     second = a2 * second + b2 * gradient * gradient
     largest = max(largest, second)
-    root = math.sqrt(largest)
+    divisor = scale_second * math.sqrt(largest) + eps
     taken = take_first * first + take_gradient * gradient
-    w = shrink * w - taken / (scale_second * root + eps)
-    return w, first, second, largest, root
+    return shrink * w - taken / divisor, first, second, largest
 
 
 @compiled
@@ -178,24 +172,26 @@ def _update_with_momentum(w, g, first, constants, coefficients, l2):
 
 @compiled
 def _update_by_size(w, g, second, step):
-    numbers = numbers_of(step)
+    numbers, l2 = numbers_of(step), step.l2
     for i in range(len(w)):
-        w[i], second[i], _ = step_by_size(w[i], g[i], second[i], numbers)
+        w[i], second[i] = step_by_size(w[i], g[i] + l2 * w[i], second[i], numbers)
 
 
 @compiled
 def _update_by_both(w, g, first, second, step):
-    numbers = numbers_of(step)
+    numbers, l2 = numbers_of(step), step.l2
     for i in range(len(w)):
-        w[i], first[i], second[i], _ = step_by_both(w[i], g[i], first[i], second[i], numbers)
+        gradient = g[i] + l2 * w[i]
+        w[i], first[i], second[i] = step_by_both(w[i], gradient, first[i], second[i], numbers)
 
 
 @compiled
 def _update_by_largest(w, g, first, second, largest, step):
-    numbers = numbers_of(step)
+    numbers, l2 = numbers_of(step), step.l2
     for i in range(len(w)):
-        w[i], first[i], second[i], largest[i], _ = step_by_largest(
-            w[i], g[i], first[i], second[i], largest[i], numbers
+        gradient = g[i] + l2 * w[i]
+        w[i], first[i], second[i], largest[i] = step_by_largest(
+            w[i], gradient, first[i], second[i], largest[i], numbers
         )
 
 
