@@ -58,9 +58,10 @@ def compiled_mlp_seconds(work: Work) -> float:
         per_example = 2000 + (0.0036 + 4.2e-5 * width) * first + 0.144 * behind
     steps = math.ceil(work.num_examples / work.batch_size)
     of_seed = per_step * steps + per_example * work.num_examples
-    members = max(1, min(work.num_threads // work.num_seeds, _MOST_MEMBERS))
-    rounds = math.ceil(work.num_seeds / work.num_threads)
-    return 1e-9 * of_seed * rounds / members
+    # Seeds are trained one on a thread, and the last of them by teams.
+    rounds, last = divmod(work.num_seeds, work.num_threads)
+    of_last = 1 / min(work.num_threads // last, _MOST_MEMBERS) if last else 0
+    return 1e-9 * of_seed * (rounds + of_last)
 
 
 def torch_mlp_seconds(work: Work) -> float:

@@ -103,7 +103,7 @@ stack = build_stack(
     work.model, plan.initializer, [0], work.input_shape, 10, work.device, work.dtype
 )
 engine = ENGINES["numba"].build(work, stack, train)
-engine.team_size = 2
+engine.team_sizes = [2]
 engine.pool._max_workers = 2  # on a machine of one core too
 os.setuid(54321)  # root has no such limit
 most = len(os.listdir("/proc/self/task")) + 1

@@ -33,8 +33,8 @@ from optsweep.engine.compiled.updates import Model, Parameters, Steps
 from optsweep.engine.compiled.workplace import Data, Shared, Workplace, new_shared, new_workplace
 from optsweep.models.mlp import StackedMLP
 
-# Examples that one thread scores at a time.
-_EVALUATION_ROWS = 100 * CHUNK
+# Examples that one thread scores at a time: few, so that threads have equal parts of a test set.
+_EVALUATION_ROWS = 20 * CHUNK
 _ALL_IN_ORDER = np.empty(0, np.int64)
 
 _compiled: set[tuple[str, np.dtype]] = set()  # loops and precisions that this process has ready
@@ -78,8 +78,7 @@ class CompiledEngine:
             np.array([layer in model.norms for layer in range(num_layers)]),
             model.norm_before_activation,
         )
-        # Several threads train one seed only where there are no other seeds to give them to.
-        self.team_size = max(1, min(num_threads // len(self.models), SHARES))
+        self.team_sizes = team_sizes(len(self.models), num_threads)
         self.loop = rule.loop(batch_size)
         self.blas = ThreadpoolController()
         # Moments of pixels that are always zero decay into subnormal numbers, which slow a
@@ -106,12 +105,14 @@ class CompiledEngine:
         table = np.ascontiguousarray(self.rule.table(rates, self.num_steps), self.dtype)
         self.num_steps += steps
         calls: list[tuple[Any, ...]] = []
-        for seed in range(len(self.models)):
+        for seed, size in enumerate(self.team_sizes):
             order = _ALL_IN_ORDER if orders is None else orders[seed].numpy()
-            team = self._team(self.team_size) if self.team_size > 1 else [None]
+            team = self._team(size) if size > 1 else [None]
             calls += [(seed, order, table, place) for place in team]
-        sums = np.array(self._all(self._train, calls)).reshape(len(self.models), -1, 2)
-        return _scores(sums.sum(1), len(self.train))
+        sums = np.zeros((len(self.models), 2))
+        for (seed, *_), of_member in zip(calls, self._all(self._train, calls), strict=True):
+            sums[seed] += of_member
+        return _scores(sums, len(self.train))
 
     def evaluate(self, split: Split) -> Scores:
         """See `Engine.evaluate`."""
@@ -231,6 +232,19 @@ class CompiledEngine:
 
     def _one_blas_thread(self) -> AbstractContextManager[Any]:
         return self.blas.limit(limits=1, user_api="blas")
+
+
+def team_sizes(num_seeds: int, num_threads: int) -> list[int]:
+    """How many threads train each seed, in the order in which seeds are begun.
+
+    Alone while there are as many seeds as threads; what is left after that is shared by teams.
+
+    >>> team_sizes(3, 2), team_sizes(10, 4), team_sizes(1, 64)
+    ([1, 1, 2], [1, 1, 1, 1, 1, 1, 1, 1, 2, 2], [4])
+    """
+    num_last = num_seeds % num_threads
+    size = min(num_threads // num_last, SHARES) if num_last else 1
+    return [1] * (num_seeds - num_last) + [size] * num_last
 
 
 def _scores(sums: Sequence[Any], num_examples: int) -> Scores:
