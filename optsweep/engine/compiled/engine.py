@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any, NamedTuple
@@ -247,9 +247,9 @@ def team_sizes(num_seeds: int, num_threads: int) -> list[int]:
     return [1] * (num_seeds - num_last) + [size] * num_last
 
 
-def _scores(sums: Sequence[Any], num_examples: int) -> Scores:
-    """Averages of every seed, from its summed loss and number of right predictions."""
-    loss, num_correct = (np.array(column, np.float64) for column in zip(*sums, strict=True))
+def _scores(sums: np.ndarray, num_examples: int) -> Scores:
+    """Averages of every seed, from (seeds, 2) summed losses and numbers of right predictions."""
+    loss, num_correct = sums.T
     return Scores(loss / num_examples, num_correct / num_examples)
 
 
