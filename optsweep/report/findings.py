@@ -17,19 +17,12 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from optsweep.report.language import listing, say
 from optsweep.report.statistics import Interval, Location, paired_differences
-from optsweep.report.wording import listing
 
 HOLDS, REVERSED, NEGLIGIBLE = "holds", "reversed", "negligible"
 UNDECIDED, NOT_TESTED = "undecided", "not tested here"
 VERDICTS = (HOLDS, REVERSED, NEGLIGIBLE, UNDECIDED, NOT_TESTED)
-_VERBS = {
-    HOLDS: ("holds", "hold"),
-    REVERSED: ("is reversed", "are reversed"),
-    NEGLIGIBLE: ("is negligible", "are negligible"),
-    UNDECIDED: ("stays undecided", "stay undecided"),
-    NOT_TESTED: ("is not tested here", "are not tested here"),
-}
 # With fewer values nothing is decided, whatever they are.
 MIN_VALUES = 5
 
@@ -41,7 +34,7 @@ def tally(verdicts: Sequence[str]) -> str:
     '2 hold and 1 stays undecided'
     """
     counts = Counter(verdicts)
-    return listing([f"{counts[v]} {_VERBS[v][counts[v] > 1]}" for v in VERDICTS if counts[v]])
+    return listing([say(f"tally.{v}", n=counts[v]) for v in VERDICTS if counts[v]])
 
 
 class Sample(NamedTuple):
@@ -221,7 +214,10 @@ def any_holds(findings: Mapping[str, Finding]) -> Finding:
     Args:
         findings: By the name of the reading.
     """
-    of_reading = {name: replace(each, of=f"{each.of} ({name})") for name, each in findings.items()}
+    of_reading = {
+        name: replace(each, of=say("of.reading", of=each.of, name=name))
+        for name, each in findings.items()
+    }
     # A single run is compatible with a reading unless it is shown that it is not.
     holding = min(of_reading.values(), key=lambda each: each.p.get(HOLDS, 1.0))
     p = {HOLDS: min(1.0, len(findings) * holding.p.get(HOLDS, 1.0))}
