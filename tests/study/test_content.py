@@ -23,7 +23,7 @@ DRAWN = {
         f"b5_why_slow_{name}" for name in ("stability", "forks", "spectra", "verdicts", "pixels")
     },
     "b6_layerwise": {"b6_layerwise_batch_size"},
-    "lr_grid": {"lr_grid_profile"},
+    "lr_grid": {"lr_grid_map", "lr_grid_best"},
 }
 
 
