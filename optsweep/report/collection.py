@@ -21,6 +21,7 @@ import yaml
 from optsweep import provenance, runs, seals
 from optsweep.config.checks import InputError
 from optsweep.report import settings
+from optsweep.report.language import say
 from optsweep.seals import Damage
 from optsweep.sweeps import cell_lists, read_list, with_more_seeds
 
@@ -191,7 +192,8 @@ class Collection:
         status = max(cells["status"], key=STATUSES.index)
         if status == "diverged" and set(cells["status"]) != {"diverged"}:
             status = "partly diverged"  # the seeds of the other cells did not
-        reason = "; ".join(dict.fromkeys(reason for reason in cells["reason"] if reason))
+        reasons = list(dict.fromkeys(reason for reason in cells["reason"] if reason))
+        reason = reasons[0] if len(reasons) == 1 else "; ".join(reasons)
         chosen, facets = group["settings"].iloc[0], cells.iloc[0]["facets"]
         return Setting(str(label), tuple(cells.index), chosen, facets, status, reason)
 
@@ -326,7 +328,8 @@ def _read_cell(directory: Path) -> tuple[dict[str, Any], dict[str, pd.DataFrame]
     num_seeds = len(tables["seeds"])
     num_diverged = int((tables["seeds"]["status"] != "completed").sum())
     status = DIVERGED[num_diverged == num_seeds] if num_diverged else "completed"
-    reason = f"{num_diverged} of {num_seeds} seeds diverged" if num_diverged else ""
+    diverged = say("status.diverged", num=num_diverged, of=num_seeds)
+    reason = diverged if num_diverged else ""
     known |= {key: result[key] for key in known if key in result}
     known |= {"num_seeds": num_seeds, "num_diverged": num_diverged}
     known["code"] = provenance.code_of(result)

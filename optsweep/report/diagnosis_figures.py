@@ -13,7 +13,7 @@ from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
 
 from optsweep import runs
-from optsweep.diagnosis.readings import BASE
+from optsweep.diagnosis.readings import BASE, FREED, KICKED, PROJECTED
 from optsweep.diagnosis.verdicts import VERDICTS
 from optsweep.report.collection import Collection, Setting
 from optsweep.report.diagnosis import described, diagnosed, found, gains, kind_of
@@ -26,6 +26,7 @@ from optsweep.report.wording import count
 
 _LEAST_WEIGHT = 1e-6  # of a density's bin that is drawn
 _NUM_BINS = 80
+_DIRECTIONS = (PROJECTED, FREED, KICKED)  # forks that change where a step leads
 _WORST_GAIN = -0.5  # what is below is drawn there
 # Of each verdict, in the timeline: a colour, and a letter for who sees no colours.
 _COLOURS = dict(zip(VERDICTS, [*list(COLOURS)[1:], "#e4e6ea"], strict=False))
@@ -118,25 +119,22 @@ def fork_curves(
     readings = found(collection, one.cells, runs.READINGS_FILE)
     chosen = _start_middle_end(rows)
     names = list(rows["fork"].unique())
-    looks = styles(names, BASE)
-    figure = Figure(figsize=(10, 7.2), layout="constrained")
-    grid = figure.add_gridspec(2, len(chosen))
-    above = [figure.add_subplot(grid[0, place]) for place in range(len(chosen))]
-    for axes, epoch in zip(above, chosen, strict=True):
-        at = rows[rows["epoch"] == epoch]
-        for name, look in looks.items():
-            losses = at[at["fork"] == name].groupby("step")["train_loss"].median()
-            width = 2.4 if name == BASE else 1.3
-            axes.plot(losses.index, losses, color=look.color, ls=look.linestyle, lw=width)
-        axes.set(title=f"from epoch {epoch}", xlabel="step")
-        base = at[at["fork"] == BASE]["train_loss"].replace([np.inf, -np.inf], np.nan).dropna()
-        if len(base):
-            axes.set_ylim(0.6 * base.min(), 1.25 * base.max())
-    above[0].set_ylabel("train loss")
-    below = figure.add_subplot(grid[1, :])
-    _draw_gains(below, readings, [name for name in names if name != BASE], looks)
-    handles = [below.plot([], [], **vars(look))[0] for look in looks.values()]
-    figure.legend(handles, list(looks), loc="outside lower center", ncols=4)
+    directions = [name for name in names if name in _DIRECTIONS]
+    kinds = {
+        "other rates and batches": [name for name in names if name not in directions],
+        "other directions": [BASE, *directions],
+    }
+    kinds = {kind: ways for kind, ways in kinds.items() if len(ways) > 1}
+    figure = Figure(figsize=(10, 4.3 * len(kinds)), layout="constrained")
+    parts = figure.subfigures(len(kinds), 1, squeeze=False)[:, 0]
+    for part, (kind, ways) in zip(parts, kinds.items(), strict=True):
+        looks = styles(ways, BASE)
+        above, below = part.subfigures(2, 1, squeeze=False, height_ratios=(1.25, 1))[:, 0]
+        _draw_losses(above.subplots(1, len(chosen), squeeze=False)[0], rows, chosen, looks, kind)
+        axes = below.subplots()
+        _draw_gains(axes, readings, [name for name in ways if name != BASE], looks)
+        handles = [axes.plot([], [], **vars(look))[0] for look in looks.values()]
+        below.legend(handles, list(looks), loc="outside lower center", ncols=len(looks))
     caption = say(
         "caption.forks",
         described=described(one),
@@ -145,6 +143,27 @@ def fork_curves(
         worst=f"{-_WORST_GAIN:.0%}",
     )
     return Picture(f"{question.id}_forks", figure, caption)
+
+
+def _draw_losses(
+    panels_of: Sequence[Axes],
+    rows: pd.DataFrame,
+    epochs: Sequence[int],
+    looks: Mapping[str, Style],
+    kind: str,
+) -> None:
+    """Train loss along some forks, a panel for each checkpoint."""
+    for axes, epoch in zip(panels_of, epochs, strict=True):
+        at = rows[rows["epoch"] == epoch]
+        for name, look in looks.items():
+            losses = at[at["fork"] == name].groupby("step")["train_loss"].median()
+            width = 2.4 if name == BASE else 1.3
+            axes.plot(losses.index, losses, color=look.color, ls=look.linestyle, lw=width)
+        axes.set(title=f"{kind}, from epoch {epoch}", xlabel="step")
+        base = at[at["fork"] == BASE]["train_loss"].replace([np.inf, -np.inf], np.nan).dropna()
+        if len(base):
+            axes.set_ylim(0.6 * base.min(), 1.25 * base.max())
+    panels_of[0].set_ylabel("train loss")
 
 
 def _draw_gains(
@@ -169,7 +188,7 @@ def _draw_gains(
         )
     axes.axhline(0, color=INK, lw=1)
     axes.set_xticks(range(len(epochs)), [str(epoch) for epoch in epochs])
-    axes.set(xlabel="checkpoint, epoch", ylabel="gain over the rate itself, % of the loss")
+    axes.set(xlabel="checkpoint, epoch", ylabel="gain, % of the loss")
     axes.grid(visible=False, axis="x")
 
 

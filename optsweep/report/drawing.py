@@ -8,6 +8,7 @@ others in the dark.
 from __future__ import annotations
 
 import contextlib
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -195,11 +196,17 @@ def epochs(axes: Axes, last: int) -> None:
 
 
 def without_start(axes: Axes) -> None:
-    """Let the untrained network's score, at epoch 0, be above the panel."""
-    trained = [np.asarray(line.get_ydata(), float)[1:] for line in axes.lines]
-    values = np.concatenate([*trained, [np.nan]])
+    """Let the untrained network's score, at epoch 0, be above the panel.
+
+    What grows to more than twice that leaves it too, or one line would hide all others.
+    """
+    lines = [np.asarray(line.get_ydata(), float) for line in axes.lines]
+    values = np.concatenate([*(line[1:] for line in lines), [np.nan]])
     if np.isfinite(values).any():
-        low, high = np.nanmin(values), np.nanmax(values)
+        low, high = np.nanmin(values), np.nanmax(values[values < math.inf])
+        untrained = max((line[0] for line in lines if len(line) > 1), default=math.inf)
+        if low < untrained < math.inf:
+            high = min(high, 2 * untrained)
         axes.set_ylim(low / (high / low) ** 0.06 / 1.02, high * (high / low) ** 0.08 * 1.02)
 
 

@@ -82,7 +82,7 @@ class Sample(NamedTuple):
         if self.modes is not None or other.modes is not None:
             ours, theirs = (each._modes_of(values.index) for each in (self, other))
             modes = pd.Series(ours * (theirs.max(initial=0) + 1) + theirs, values.index)
-        return Sample(name or f"{self.name} − {other.name}", values, modes)
+        return Sample(name or say("of.less", left=self.name, right=other.name), values, modes)
 
     def _modes_of(self, seeds: pd.Index) -> NDArray[np.int64]:
         if self.modes is None:
@@ -171,7 +171,7 @@ def not_greater(left: Sample, right: Sample, margin: float) -> Finding:
     found = not_less(right, left, margin)
     mean, low, high, n = found.effect
     effect = Interval(-mean, -high, -low, n)
-    return replace(found, effect=effect, of=f"{left.name} − {right.name}")
+    return replace(found, effect=effect, of=say("of.less", left=left.name, right=right.name))
 
 
 def misses(sample: Sample, value: float) -> Finding:

@@ -18,7 +18,7 @@ from scipy import stats
 
 from optsweep.report import findings
 from optsweep.report.findings import HOLDS, REVERSED, Finding, Sample, all_hold
-from optsweep.report.language import say
+from optsweep.report.language import Text, say
 from optsweep.report.statistics import (
     Interval,
     mean_interval,
@@ -172,10 +172,16 @@ def of_ratios(rule: Rule, samples: Samples, options: Options) -> Finding:
     return replace(
         found,
         effect=Interval(estimate, low, high, found.effect.n),
-        of=found.of.replace(" − ", " : "),
+        of=_as_ratio(found.of),
         reference=math.exp(found.reference),
         signed=False,
     )
+
+
+def _as_ratio(of: str) -> str:
+    """What names a difference, for the ratio that it is the logarithm of."""
+    is_difference = isinstance(of, Text) and of.key == "of.less"
+    return say("of.ratio", **of.values) if is_difference else of  # type: ignore[attr-defined]
 
 
 def only(samples: Samples, options: Options) -> Finding:
@@ -231,7 +237,7 @@ def identical(samples: Samples, options: Options) -> Finding:
     differences = paired_differences(left.values, right.values)
     same = bool((differences == 0).all())
     p = {HOLDS: float(not same), REVERSED: float(same)}
-    of = f"{left.name} − {right.name}"
+    of = say("of.less", left=left.name, right=right.name)
     return all_hold([Finding(p, mean_interval(differences), of, signed=True)])
 
 

@@ -61,7 +61,7 @@ def test_a_text_is_english_and_remembers_its_message():
 def test_lists_and_the_start_of_a_sentence():
     items = listing(["a", Text("b"), say("count.seed", n=2)])
     assert items == "a, b and 2 seeds"
-    assert language(CHINESE).tell(items) == "a、b和2个种子"
+    assert language(CHINESE).tell(items) == "a、b、2个种子"
     assert listing([]) == ""
     assert sentence_start(say("measure.test_loss")) == "Test loss"
     assert language(CHINESE).tell(sentence_start(say("measure.test_loss"))) == "测试损失"
