@@ -13,9 +13,8 @@ THRESHOLDS = ("at_least", "at_most", "times", "near", "only_at_least", "fails", 
 # Beside the curves of every experiment and the map and best settings of every search.
 DRAWN = {
     "r1_batch_size": {"r1_batch_size_equal_seconds", "r1_batch_size_equal_steps"},
-    "r1_scheduler": {"r1_scheduler_schedules"},
+    "r1_scheduler": {"r1_scheduler_schedules", "r1_scheduler_long_schedules"},
     "r1_scheduler_lenet": {"r1_scheduler_lenet_gains"},
-    "r3_scheduler": {"r3_scheduler_schedules", "r3_scheduler_tuned_schedules"},
     "b1_timing": {"b1_timing_cost"},
     "b4_adamw": {"b4_adamw_weight_norms"},
     "b5_gradients": {f"b5_gradients_{name}" for name in ("norms", "traces", "signal")},

@@ -2,13 +2,16 @@
 
 import re
 from html.parser import HTMLParser
+from pathlib import Path
 
 import pytest
 
+from optsweep.config.checks import InputError
 from optsweep.report.claims import judge
 from optsweep.report.collection import collect_runs
 from optsweep.report.language import CHINESE, language
 from optsweep.report.report import write_report
+from optsweep.study.aggregate import asked
 from optsweep.study.content import outline, outlines
 
 CJK = re.compile(r"[\u4e00-\u9fff]")
@@ -76,6 +79,19 @@ def test_one_page_alone_is_the_index(tree, tmp_path):
     assert page.name == "index.html"
     assert '<html lang="zh-Hans">' in page.read_text()
     assert not (tmp_path / "index.zh.html").exists()
+
+
+def test_the_language_is_asked_for_beside_the_folder():
+    assert asked([]) == (Path("multirun"), "both")
+    assert asked(["runs", "report.language=zh"]) == (Path("runs"), "zh")
+    assert asked(["report.language=en"]) == (Path("multirun"), "en")
+    for arguments, told in (
+        (["report.language=fr"], "report.language=fr: give one of both, en, zh"),
+        (["report.colour=red"], "report.colour: the report has no such setting; it has report"),
+        (["a", "b"], "b: the report is of one folder, here a"),
+    ):
+        with pytest.raises(InputError, match=re.escape(told)):
+            asked(arguments)
 
 
 def test_evidence_is_told_in_chinese_with_the_names_of_experiments(tree):
