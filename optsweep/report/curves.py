@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import math
+import textwrap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -35,6 +36,9 @@ from optsweep.runs import HISTORY_FILE, write_atomically
 
 if TYPE_CHECKING:  # a single run's picture spares the statistics behind it, 0.6 s
     from optsweep.report.outline import Question
+
+
+_TITLE_WIDTH = 20  # characters of a line above one of five panels
 
 
 def draw_curves(directory: Path, picture: Path) -> None:
@@ -111,13 +115,13 @@ def schedules(collection: Collection, question: Question, experiment: str) -> Pi
     }
     highest = max(rates.max() for rates in curves.values())
     wide = highest > 4 * min(rates.max() for rates in curves.values())
-    figure = Figure(figsize=(10, 1.75 * -(-len(curves) // 5) + 0.4), layout="constrained")
+    figure = Figure(figsize=(10, 1.85 * -(-len(curves) // 5) + 0.4), layout="constrained")
     drawn = panels(figure, len(curves), 5, sharex=True, sharey=True)
     for axes, (name, rates) in zip(drawn, curves.items(), strict=True):
         for other in curves.values():
             axes.plot(other.index, other, color=FAINT, lw=1)
         axes.plot(rates.index, rates, color=INK, marker="o", ms=3)
-        axes.set_title(name)
+        axes.set_title(textwrap.fill(name, _TITLE_WIDTH))
         epochs(axes, longest(trained))
         axes.set_xlabel("")
         if wide:

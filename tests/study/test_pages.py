@@ -16,7 +16,7 @@ from optsweep.study.content import outline, outlines
 
 CJK = re.compile(r"[\u4e00-\u9fff]")
 QUIET = ("script", "style", "svg", "q", "table", "title", "dt")  # no prose of ours
-UNREAD = ("code", "contents", "switch", "warnings")
+UNREAD = ("code", "contents", "switch", "warnings", "note fallback")
 
 
 class Prose(HTMLParser):
