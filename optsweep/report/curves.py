@@ -159,8 +159,14 @@ def _against(
 ) -> tuple[Figure, str] | None:
     """Figure and caption of scores against a column of the history."""
     settings = collection.compared(experiments)
+    num_trained = len(settings)
+    if x == "seconds":  # beside other work, they tell of that
+        settings = [
+            one for one in settings if len(collection.taken_alone(one.cells)) == len(one.cells)
+        ]
     if not settings:
         return None
+    num_left_out = num_trained - len(settings)
     # Of a setting that was trained for several lengths, the longest holds the others.
     by_length = sorted(settings, key=lambda one: int(one.facets["epochs"]))
     settings = list({one.label: one for one in by_length}.values())
@@ -182,6 +188,8 @@ def _against(
     told = [caption, seeds_told(collection, settings), grey_told(list(looks), looks)]
     if x == "seconds" and len(collection.seeds_of(settings[0].cells)) > 1:
         told.append(say("caption.stack_seconds"))
+    if num_left_out:
+        told.append(say("caption.not_alone", n=num_left_out))
     return figure, sentences(told)
 
 

@@ -324,7 +324,7 @@ def _lines(collection: Collection, groups: Groups, key: str) -> tuple[Figure, st
         spread(panel, places, quartiles, look, name)
         best = int(np.argmax([values.mean() for values in scores]))
         at = (places[best], quartiles[best, 1])
-        panel.plot(*at, "o", ms=11, mfc="none", mec=look.color, mew=1.4)
+        panel.plot(*at, "o", color=look.color, ms=11, mfc="none", mec=look.color, mew=1.4)
     panel.set(xlabel=_words(key), ylabel="validation accuracy")
     if values[0] > 0:
         log_scale(panel, "x")

@@ -195,3 +195,18 @@ def test_a_picture_is_written_whole_or_not_at_all(tree, tmp_path, monkeypatch):
     save(Picture("empty", Figure(), ""), tmp_path)
     names = {path.name for path in tmp_path.iterdir()}
     assert names == {"history.csv", "curves.png", "empty.png", "empty.svg"}
+
+
+def test_times_beside_other_work_are_not_drawn(tmp_path):
+    cells = {}
+    for size, load in ((32, 0.0), (256, 0.05), (1000, 0.9)):
+        scores = {seed: curve((2, 0.1), (1, 0.5), (0.8, 0.6)) for seed in range(2)}
+        cell = write_cell(tmp_path, config_of(batch_size=size), scores, other_cores=load)
+        cells[cell] = f"batch_size={size}"
+    write_experiment(tmp_path, "sizes", cells)
+    collection, asked = collect_runs(tmp_path), Question("sizes", "Sizes")
+    drawn = curves.loss_against_seconds(collection, asked, ["sizes"])
+    names = drawn.figure.axes[0].get_legend_handles_labels()[1]
+    assert names == ["batch size 32", "batch size 256"]
+    assert "1 setting is left out" in drawn.caption
+    assert len(curves.equal_steps(collection, asked, ["sizes"]).figure.axes[0].get_lines()) == 3

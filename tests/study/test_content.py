@@ -3,6 +3,7 @@
 import pytest
 
 from optsweep.report.claims import judge
+from optsweep.report.drawing import FAINT, GREY, INK, MAX_LINES
 from optsweep.report.figures import FIGURES, draw_question
 from optsweep.report.findings import NOT_TESTED
 from optsweep.report.rules import RULES
@@ -109,7 +110,12 @@ def test_every_question_gets_its_figures(planned):
     sections = outline().sections(planned.experiments)
     assert [question for question, _ in sections] == list(outline().questions)
     for question, names in sections:
-        found = [picture.name for picture in draw_question(planned, question, names)]
+        pictures = draw_question(planned, question, names)
+        found = [picture.name for picture in pictures]
+        for picture in pictures:
+            for axes in picture.figure.axes:
+                told_apart = {line.get_color() for line in axes.lines} - {INK, GREY, FAINT}
+                assert len(told_apart) <= MAX_LINES, picture.name
         assert len(set(found)) == len(found)
         assert DRAWN.get(question.id, set()) <= set(found)
         searches = planned.searches(names)
