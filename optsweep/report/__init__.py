@@ -1,4 +1,9 @@
-"""From run directories to tables and figures; never imports torch."""
+"""From run directories to tables, figures and a page; never imports torch.
+
+What is said stands in messages/en.yaml and messages/zh.yaml, not in the code: `language` has a text
+that is English and can be told in Chinese. What a study says of its own (questions, claims, what
+is found by each verdict) comes in an `outline.Outline` for each language.
+"""
 
 import logging
 

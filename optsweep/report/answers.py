@@ -3,22 +3,24 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import pandas as pd
 
+from optsweep.report.calibration import promise
 from optsweep.report.causes import causes
 from optsweep.report.claims import Judgement
 from optsweep.report.collection import TRAINED, Collection, Setting, is_search
 from optsweep.report.findings import tally
 from optsweep.report.gradients import SIGNAL, gradient_size
 from optsweep.report.grids import at_edge, best_of, chosen_by, interaction
-from optsweep.report.measures import score
-from optsweep.report.optimizers import by_optimizer
-from optsweep.report.outline import Question
+from optsweep.report.language import Text, listing, say, sentence_start, sentences
+from optsweep.report.measures import in_words, score
+from optsweep.report.optimizers import best_per_optimizer, ranking
+from optsweep.report.outline import Claim, Question
 from optsweep.report.statistics import mean_interval
 from optsweep.report.timing import fit_step_time, step_times
-from optsweep.report.wording import count, interval, listing, number, short
+from optsweep.report.wording import count, interval, number, short
 
 _MAX_NAMES = 4
 
@@ -28,9 +30,9 @@ def answer(
     question: Question,
     tables: dict[str, pd.DataFrame],
     judgements: Sequence[Judgement],
-) -> str:
+) -> Text:
     """A paragraph from the tables of a question's experiments and from its claims."""
-    sentences: list[str] = []
+    told: list[str] = []
     searches: list[str] = []
     for experiment, table in tables.items():
         settings = collection.settings_of(experiment)
@@ -38,56 +40,76 @@ def answer(
             searches += _search(collection, experiment, settings)
         elif len(table) > 1:
             own = experiment == question.id or len(tables) == 1
-            sentences += _experiment(table, question) if own else _sibling(experiment, table)
-    sentences += searches
+            told += _experiment(table, question) if own else _sibling(experiment, table)
+    told += searches
     for figure, tell in _TOLD_WITH.items():
         if figure in question.figures:
-            sentences += tell(collection, question, list(tables))
-    if not sentences and not collection.trained(list(tables)):
-        sentences.append("Nothing of this question has been trained yet.")
+            told += tell(collection, question, list(tables))
+    if not told and not collection.trained(list(tables)):
+        told.append(say("answer.nothing"))
     if judgements:
-        told = tally([each.verdict for each in judgements])
-        sentences.append(f"Of {count(len(judgements), 'claim')}, {told}.")
-    return _paragraph(sentences)
+        found = tally([each.verdict for each in judgements])
+        told.append(say("answer.claims", claims=count(len(judgements), "claim"), tally=found))
+    return sentences(told)
 
 
-def cause(collection: Collection, question: Question, experiments: Sequence[str]) -> str:
+def brief(collection: Collection, question: Question, experiments: Sequence[str]) -> list[Text]:
+    """The answer in two sentences to a question that no claim answers; empty if there is none."""
+    if "calibration" in question.figures:
+        return promise(collection)
+    if question.answer:
+        return []
+    best = best_per_optimizer(collection, experiments)
+    return ranking(collection, best) if best or question.question else []
+
+
+def by_verdicts(
+    question: Question, judgements: Sequence[Judgement], claims: Mapping[str, Claim]
+) -> list[str]:
+    """The answer in two sentences by the claims that give it; empty if none does.
+
+    Args:
+        question: What is asked.
+        judgements: On the claims that answer it, or on more.
+        claims: By their ids, in the language of the answer.
+    """
+    verdicts = {each.claim.id: each.verdict for each in judgements}
+    known = [name for name in question.answer if name in verdicts]
+    return [claims[name].outcomes[verdicts[name]] for name in known]
+
+
+def cause(collection: Collection, question: Question, experiments: Sequence[str]) -> Text:
     """Why the network that was diagnosed with most seeds trains slowly; empty if none was."""
-    return _paragraph(causes(collection, question, experiments))
-
-
-def _paragraph(sentences: Sequence[str]) -> str:
-    return (
-        " ".join(sentences)
-        .replace(" ± ", "\u00a0±\u00a0")
-        .replace(" %", "\u00a0%")
-        .replace(" s ", "\u00a0s ")
-    )
+    return sentences(causes(collection, question, experiments))
 
 
 def _experiment(table: pd.DataFrame, question: Question) -> list[str]:
     trained = _trained(table)
     if trained.empty:
-        return [f"None of the {len(table)} settings has a result yet."]
+        return [say("answer.no_result", n=len(table))]
     best = trained.loc[trained["test_accuracy_mean"].idxmax()]
     worst = trained.loc[trained["test_accuracy_mean"].idxmin()]
-    told = [
-        f"Of {count(len(trained), 'setting')}, {best['setting']} ends with the highest test "
-        f"accuracy, {_mean(best)}, and {worst['setting']} with the lowest, {_mean(worst)}."
-    ]
-    told += _differences(trained) + _target(trained, question) + _gaps(trained)
+    ends = say(
+        "answer.best_and_worst",
+        settings=count(len(trained), "setting"),
+        best=best["setting"],
+        highest=_mean(best),
+        worst=worst["setting"],
+        lowest=_mean(worst),
+    )
+    told = [ends, *_differences(trained), *_target(trained, question), *_gaps(trained)]
     return told + _losses(table)
 
 
 def _sibling(experiment: str, table: pd.DataFrame) -> list[str]:
     trained = _trained(table)
     if trained.empty:
-        return [f"{experiment} has no result yet."]
+        return [say("answer.sibling_nothing", experiment=experiment)]
     best = trained.loc[trained["test_accuracy_mean"].idxmax()]
-    return [
-        f"In {experiment}, {best['setting']} is best with {_mean(best)}.",
-        *_losses(table),
-    ]
+    found = say(
+        "answer.sibling", experiment=experiment, setting=best["setting"], accuracy=_mean(best)
+    )
+    return [found, *_losses(table)]
 
 
 def _trained(table: pd.DataFrame) -> pd.DataFrame:
@@ -100,45 +122,42 @@ def _differences(table: pd.DataFrame) -> list[str]:
     if not baselines:
         return []
     clear = compared[(compared["difference_low"] > 0) | (compared["difference_high"] < 0)]
-    against = f"Against {baselines[0]}" if len(baselines) == 1 else "Against its baseline"
+    one = len(baselines) == 1
+    against = (
+        say("answer.against", baseline=baselines[0]) if one else say("answer.against_its_baseline")
+    )
     if clear.empty:
-        return [f"{against}, no difference can be told from 0."]
+        return [say("answer.no_difference", against=against)]
     strongest = clear.reindex(clear["difference"].abs().sort_values(ascending=False).index)
     names = [
-        f"{row.setting} ({number(row.difference, 4, '+')})"
+        say("answer.setting", name=row.setting, value=number(row.difference, 4, "+"))
         for row in strongest.head(_MAX_NAMES).itertuples()
     ]
     if len(clear) > len(names):
-        names.append(f"{len(clear) - len(names)} more")
+        names.append(say("answer.more", n=len(clear) - len(names)))
     rest = len(compared) - len(clear)
-    others = f"; {count(rest, 'other')} cannot be told from it" if rest else ""
-    return [f"{against}, the 95 % interval excludes 0 for {listing(names)}{others}."]
+    others = say("answer.others", n=rest) if rest else Text("")
+    return [say("answer.differences", against=against, names=listing(names), others=others)]
 
 
 def _target(table: pd.DataFrame, question: Question) -> list[str]:
     ((column, target),) = question.target.items()
-    aim = f"{target:g} {column.replace('_', ' ')}"
+    aim = say("answer.aim", target=f"{target:g}", measure=in_words(column))
     reached = table[table["epochs_to_target"] < math.inf]
     if reached.empty:
-        return [f"No setting reaches {aim} with most of its seeds."]
+        return [say("answer.none_reaches", aim=aim)]
     # Seconds tell of the settings only where these are timed alone.
-    time = "seconds" if question.is_timed else "epochs"
-    first = reached.loc[reached[f"{time}_to_target"].idxmin()]
-    seconds = f"{short(first['seconds_to_target'])} s and " if question.is_timed else ""
-    told = (
-        f"{first['setting']} reaches {aim} first, after {seconds}"
-        f"{count(int(first['epochs_to_target']), 'epoch')}"
-    )
+    is_timed = question.is_timed and bool((reached["seconds_to_target"] < math.inf).any())
+    first = reached.loc[reached[f"{'seconds' if is_timed else 'epochs'}_to_target"].idxmin()]
     missed = len(table) - len(reached)
     return [
-        told[0].upper()
-        + told[1:]
-        + (
-            f"; {count(missed, 'setting')} never do."
-            if missed > 1
-            else "; one setting never does."
-            if missed
-            else "."
+        say(
+            "answer.first_seconds" if is_timed else "answer.first",
+            setting=sentence_start(first["setting"]),
+            aim=aim,
+            seconds=short(first["seconds_to_target"]),
+            epochs=count(int(first["epochs_to_target"]), "epoch"),
+            missed=say("answer.missed", n=missed) if missed else Text(""),
         )
     ]
 
@@ -149,43 +168,47 @@ def _gaps(table: pd.DataFrame) -> list[str]:
         return []
     low = known.loc[known["generalisation_gap_mean"].idxmin()]
     high = known.loc[known["generalisation_gap_mean"].idxmax()]
-    if number(low["generalisation_gap_mean"], 4) == number(high["generalisation_gap_mean"], 4):
-        return [f"The generalisation gap is {number(low['generalisation_gap_mean'], 4)} for all."]
+    least, most = (number(row["generalisation_gap_mean"], 4) for row in (low, high))
+    if least == most:
+        return [say("answer.one_gap", gap=least)]
     return [
-        f"The generalisation gap goes from {number(low['generalisation_gap_mean'], 4)} "
-        f"({low['setting']}) to {number(high['generalisation_gap_mean'], 4)} ({high['setting']})."
+        say("answer.gaps", low=least, lowest=low["setting"], high=most, highest=high["setting"])
     ]
 
 
 def _losses(table: pd.DataFrame) -> list[str]:
-    told = []
+    told: list[str] = []
     diverged = table[table["num_diverged"] > 0]
     if len(diverged):
         names = [
-            f"{row.setting} ({row.num_diverged} of {row.num_seeds} seeds)"
+            say("answer.of_seeds", setting=row.setting, num=row.num_diverged, of=row.num_seeds)
             for row in diverged.itertuples()
         ]
-        told.append(f"Diverged: {listing(names)}.")
+        told.append(say("answer.diverged", names=listing(names)))
     absent = table[~table["status"].isin(TRAINED)]
     if len(absent):
-        names = [f"{row.setting} ({row.status})" for row in absent.itertuples()]
-        told.append(f"Without a result: {listing(names)}.")
+        names = [
+            say("answer.setting", name=row.setting, value=row.status) for row in absent.itertuples()
+        ]
+        told.append(say("answer.absent", names=listing(names)))
     return told
 
 
 def _search(collection: Collection, experiment: str, settings: Sequence[Setting]) -> list[str]:
     best = best_of(collection, settings)
     if best is None:
-        return [f"The search {experiment} has no result yet."]
-    validated = chosen_by(collection, best)[1].mean()
-    tested = score(collection, best.cells, "test_accuracy").mean()
-    edges = listing([key.replace("_", " ") for key in at_edge(best, settings)] or [""])
-    warning = (
-        f", at the edge of its {edges} grid, so that a better one may lie beyond" if edges else ""
-    )
+        return [say("answer.search_nothing", experiment=experiment)]
+    edges = listing([in_words(key) for key in at_edge(best, settings)] or [""])
     return [
-        f"Of {count(len(settings), 'setting')}, the search {experiment} chooses {best.label} "
-        f"(validation {number(validated, 4)}, test {number(tested, 4)}){warning}."
+        say(
+            "answer.search",
+            settings=count(len(settings), "setting"),
+            experiment=experiment,
+            best=best.label,
+            validation=number(chosen_by(collection, best)[1].mean(), 4),
+            test=number(score(collection, best.cells, "test_accuracy").mean(), 4),
+            edge=say("answer.edge", keys=edges) if edges else Text(""),
+        )
     ]
 
 
@@ -206,11 +229,18 @@ def _step_cost(collection: Collection, question: Question, experiments: Sequence
     first, last = times.index[0], times.index[-1]
     shares = [fit.overhead / fit.seconds(size) for size in (first, last)]
     return [
-        f"A step costs {short(fit.overhead * 1e6)} µs whatever its size and "
-        f"{short(fit.per_example * 1e6)} µs for each image; both weigh the same at a batch of "
-        f"{number(equal, 0)}. From batch size {first:,} to {last:,}, the fixed cost falls from "
-        f"{shares[0]:.0%} to {shares[1]:.0%} of a step, and images per second go from "
-        f"{number(rates.iloc[0], 0)} to {number(rates.iloc[-1], 0)}."
+        say(
+            "answer.step_cost",
+            overhead=short(fit.overhead * 1e6),
+            per_example=short(fit.per_example * 1e6),
+            equal=number(equal, 0),
+            first=f"{first:,}",
+            last=f"{last:,}",
+            first_share=f"{shares[0]:.0%}",
+            last_share=f"{shares[1]:.0%}",
+            first_rate=number(rates.iloc[0], 0),
+            last_rate=number(rates.iloc[-1], 0),
+        )
     ]
 
 
@@ -221,14 +251,12 @@ def _coupling(collection: Collection, question: Question, experiments: Sequence[
         found = mean_interval(shares)
         if found.n:
             ends = interval(found.low, found.high, 3)
-            told.append(f"{number(found.estimate, 3)} ({ends}) in {name}")
-    if not told:
-        return []
-    return [f"Of the map's variation, {listing(told)} is interaction of learning rate and decay."]
+            value = number(found.estimate, 3)
+            told.append(say("answer.in_map", value=value, interval=ends, experiment=name))
+    return [say("answer.coupling", maps=listing(told))] if told else []
 
 
 def _slowness(collection: Collection, question: Question, experiments: Sequence[str]) -> list[str]:
-    told = []
     for one in collection.trained(experiments):
         if collection.recorded(one.cells, "gradient_norm").empty:
             continue
@@ -238,24 +266,8 @@ def _slowness(collection: Collection, question: Question, experiments: Sequence[
         )
         if size > 0:
             pixel = question.weight.rpartition(",")[2].rstrip("]")
-            told.append(
-                f"The gradient of the weight from pixel {pixel} is {short(signal / size)} times "
-                "smaller than that of a weight whose pixel carries signal."
-            )
-    return told
-
-
-def _ranking(collection: Collection, question: Question, experiments: Sequence[str]) -> list[str]:
-    tested = {}
-    for name, settings in by_optimizer(collection.trained(experiments)).items():
-        best = best_of(collection, settings)
-        assert best is not None
-        tested[name] = score(collection, best.cells, "test_accuracy").mean()
-    if len(tested) < 2:
-        return []
-    order = sorted(tested, key=lambda name: -tested[name])
-    told = [f"{name} {number(tested[name], 4)}" for name in order]
-    return [f"Each at its best setting, they end with a test accuracy of {listing(told)}."]
+            return [say("answer.slowness", pixel=pixel, times=short(signal / size))]
+    return []
 
 
 # What is said of a question beside its tables, with the figure that shows it.
@@ -263,5 +275,4 @@ _TOLD_WITH: dict[str, Callable[[Collection, Question, Sequence[str]], list[str]]
     "timing": _step_cost,
     "weight_norms": _coupling,
     "gradient_traces": _slowness,
-    "performance_profile": _ranking,
 }

@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 from optsweep.report.collection import Collection
 from optsweep.report.drawing import FAINT, INK, styles
 from optsweep.report.findings import HOLDS, NEGLIGIBLE, REVERSED, VERDICTS
+from optsweep.report.language import Text, listing, say
 from optsweep.report.outline import Question
 from optsweep.report.pictures import Picture
 from optsweep.report.statistics import wilson
@@ -45,6 +46,27 @@ def worst(rates: pd.DataFrame) -> pd.DataFrame:
             told |= {"low": found.low, "high": found.high}
             rows.append(told | {"noise": most["noise"], "effect": most["effect"]})
     return pd.DataFrame(rows)
+
+
+def promise(collection: Collection) -> list[Text]:
+    """Whether verdicts are wrong as seldom as was promised, and how often at worst."""
+    path = collection.folder / EXPERIMENT / RATES_FILE
+    if not path.exists():
+        return [say("calibration.nothing")]
+    rates = read_rates(path)
+    found = worst(rates)
+    found = found[found["error"] != "any"]
+    broken = found[(found["rate"] > MOST) & (found["high"] > MOST_HIGH)]
+    most = found.loc[found["rate"].idxmax()]
+    told = say(
+        "calibration.worst",
+        rate=f"{most['rate']:.1%}",
+        high=f"{most['high']:.1%}",
+        draws=f"{int(rates['draws'].max()):,}",
+    )
+    if broken.empty:
+        return [say("calibration.kept"), told]
+    return [say("calibration.broken", rules=listing(dict.fromkeys(broken["what"]))), told]
 
 
 def _grouped(rates: pd.DataFrame) -> list[tuple[tuple[str, str], pd.DataFrame]]:
@@ -90,14 +112,13 @@ def draw_calibration(rates: pd.DataFrame) -> Picture:
     below.legend(handles, labels, loc="outside lower center", ncols=4)
     tests = found[found["error"] != "any"]
     most = tests.loc[tests["rate"].idxmax()]
-    caption = (
-        "Above: what studies of ten seeds, and of up to fifty where they leave a claim undecided, "
-        'say of "greater" when the true effect is known. Below: the share of the studies with a '
-        "wrong verdict, of each rule at the truth where it is largest, with 95 % intervals; the "
-        f"lines are what is accepted, {MOST:.1%} and {MOST_HIGH:.1%} for the upper end. Largest "
-        f"of all: {most['what']}, {most['part']} ({most['noise']}), {most['rate']:.2%} "
-        f"({most['low']:.2%} … {most['high']:.2%}) wrongly {most['error']}. Each share is of "
-        f"{int(rates['draws'].max()):,} studies."
+    caption = say(
+        "caption.calibration",
+        most=f"{MOST:.1%}",
+        most_high=f"{MOST_HIGH:.1%}",
+        draws=int(rates["draws"].max()),
+        **{key: str(most[key]) for key in ("what", "part", "noise", "error")},
+        **{key: f"{most[key]:.2%}" for key in ("rate", "low", "high")},
     )
     return Picture("calibration_rates", figure, caption)
 

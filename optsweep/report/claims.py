@@ -1,11 +1,10 @@
-"""What the runs say of a claim: the values it compares, the rule's finding, the evidence in words.
+"""What the runs say of a claim: the values it compares, and the rule's finding.
 
-Nothing here is a verdict: `rules` decides by the numbers alone.
+Nothing here is a verdict: `rules` decides by the numbers alone. `evidence` tells them in words.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -14,20 +13,14 @@ import pandas as pd
 
 from optsweep.config.checks import InputError
 from optsweep.report import findings, grids, loops, multiplicity, settings, timing
-from optsweep.report.collection import DIVERGED, Collection, Setting
-from optsweep.report.findings import (
-    HOLDS,
-    MIN_VALUES,
-    REVERSED,
-    UNDECIDED,
-    Finding,
-    Sample,
-)
-from optsweep.report.measures import collapsed, describe, has_two_modes, sample_of
+from optsweep.report.collection import Collection, Setting
+from optsweep.report.evidence import Compared, evidence
+from optsweep.report.findings import Finding, Sample
+from optsweep.report.language import Text, say
+from optsweep.report.measures import sample_of
 from optsweep.report.outline import Claim
 from optsweep.report.rules import RULES, of_ratios
-from optsweep.report.statistics import Interval, share
-from optsweep.report.wording import count, interval, number, short
+from optsweep.report.statistics import Interval
 
 # Measures of several settings at once, such as a fit over all batch sizes.
 _OF_MANY: dict[str, Callable[..., pd.Series]] = {
@@ -49,7 +42,7 @@ class Judgement:
     Attributes:
         claim: What is claimed.
         finding: The comparison that decided.
-        evidence: In words.
+        evidence: In words; a `Text`.
         verdict: One of `findings.VERDICTS`, together with the question's other claims.
         settings: All that were compared, under whatever reading.
     """
@@ -59,25 +52,6 @@ class Judgement:
     evidence: str
     verdict: str
     settings: Sequence[Setting] = ()
-
-
-@dataclass(frozen=True)
-class _Comparison:
-    """A claim's finding, and what it was found of; of several readings, of which."""
-
-    claim: Claim
-    finding: Finding
-    samples: Sequence[Sample] = ()
-    settings: Sequence[Setting] = ()
-    problem: str = ""
-    of_all_readings: Sequence[Setting] = ()
-    reading: str = ""  # the one that decides
-    left_out: Sequence[str] = ()  # readings under which there is too little to compare
-
-    @property
-    def is_known(self) -> bool:
-        """Whether every setting has enough values, such as seeds that learned."""
-        return all(sample.values.count() >= MIN_VALUES for sample in self.samples)
 
 
 def judge(claims: Sequence[Claim], collection: Collection) -> list[Judgement]:
@@ -91,16 +65,21 @@ def judge(claims: Sequence[Claim], collection: Collection) -> list[Judgement]:
     return [_judgement(each, verdict_of[each.claim.id], collection) for each in compared]
 
 
-def _compare(claim: Claim, collection: Collection) -> _Comparison:
+def _compare(claim: Claim, collection: Collection) -> Compared:
     if claim.not_tested:
-        return _Comparison(claim, Finding({}, _NOTHING, ""), problem=claim.not_tested)
+        return Compared(claim, Finding({}, _NOTHING, ""), problem=Text(claim.not_tested))
     if claim.readings:
         return _compare_readings(claim, collection)
     try:
         samples, compared = _samples(claim, collection)
     except InputError as error:
-        return _Comparison(claim, Finding({}, _NOTHING, ""), problem=str(error))
-    return _Comparison(claim, decide(claim, samples), samples, compared)
+        return Compared(claim, Finding({}, _NOTHING, ""), problem=_problem(error))
+    return Compared(claim, decide(claim, samples), samples, compared)
+
+
+def _problem(error: InputError) -> Text:
+    told = error.args[0]
+    return told if isinstance(told, Text) else Text(str(told))
 
 
 def decide(claim: Claim, samples: Sequence[Sample]) -> Finding:
@@ -111,7 +90,7 @@ def decide(claim: Claim, samples: Sequence[Sample]) -> Finding:
     return rule(samples, claim.options)
 
 
-def _compare_readings(claim: Claim, collection: Collection) -> _Comparison:
+def _compare_readings(claim: Claim, collection: Collection) -> Compared:
     """A claim under all of its readings; told are the settings of the reading that decides.
 
     A reading under which a setting has too few values can neither confirm nor contradict, and is
@@ -135,10 +114,10 @@ def _compare_readings(claim: Claim, collection: Collection) -> _Comparison:
     )
 
 
-def _judgement(each: _Comparison, verdict: str, collection: Collection) -> Judgement:
-    evidence = each.problem or _evidence(each, verdict, collection)
+def _judgement(each: Compared, verdict: str, collection: Collection) -> Judgement:
+    told = each.problem or evidence(each, verdict, collection)
     compared = each.of_all_readings or each.settings
-    return Judgement(each.claim, each.finding, evidence, verdict, compared)
+    return Judgement(each.claim, each.finding, told, verdict, compared)
 
 
 def claims_table(judgements: Sequence[Judgement]) -> pd.DataFrame:
@@ -179,7 +158,7 @@ def _samples(claim: Claim, collection: Collection) -> tuple[list[Sample], list[S
             options = {key: value for key, value in claim.measure.items() if key != "name"}
             samples.append(Sample(_name(claim, cell), _OF_MANY[name](collection, found, **options)))
         elif len(found) != 1:
-            raise InputError(f"{_name(claim, cell)}: {len(found)} settings of the experiment fit")
+            raise InputError(say("problem.many", cell=_name(claim, cell), n=len(found)))
         else:
             samples.append(_sample(claim, collection, _name(claim, cell), found[0]))
     if claim.others is not None:
@@ -198,10 +177,18 @@ def _find(claim: Claim, collection: Collection, cell: Mapping[str, Any]) -> list
     experiment = claim.experiment(cell)
     found = collection.find(experiment, _where(cell))
     if not found:
-        raise InputError(f"{_name(claim, cell)}: no such cell in {experiment}")
+        raise InputError(say("problem.no_cell", cell=_name(claim, cell), experiment=experiment))
     for setting in found:
         if not setting.is_trained:
-            raise InputError(f"{setting.label} in {experiment}: {setting.status}, {setting.reason}")
+            raise InputError(
+                say(
+                    "problem.not_trained",
+                    setting=setting.label,
+                    experiment=experiment,
+                    status=setting.status,
+                    reason=setting.reason,
+                )
+            )
     return found
 
 
@@ -215,95 +202,6 @@ def _name(claim: Claim, cell: Mapping[str, Any]) -> str:
     named = settings.label(where, list(where))
     if not named or len({claim.experiment(each) for each in claim.cells}) == 1:
         return named or experiment
-    return named if experiment == claim.question else f"{named} ({experiment})"
-
-
-def _evidence(each: _Comparison, verdict: str, collection: Collection) -> str:
-    claim = each.claim
-    means = [f"{sample.name} = {_told(sample)}" for sample in each.samples]
-    measured = describe(claim.measure)
-    (place, *more) = sorted({claim.experiment(cell) for cell in claim.cells})
-    place = "" if more or place == claim.question else f" in {place}"
-    told = f"{measured[0].upper()}{measured[1:]}{place}: {'; '.join(means)}."
-    sentences = [told, _decision(each, verdict)]
-    if each.reading and verdict == HOLDS:
-        sentences.append(f"It holds under the reading “{each.reading}”.")
-    elif each.reading and verdict != UNDECIDED:
-        sentences.append("It holds under none of its readings.")
-    if each.left_out:
-        sentences.append(f"With too few seeds to compare: {'; '.join(each.left_out)}.")
-    chosen = [
-        one.label for one, cell in zip(each.settings, claim.cells, strict=False) if cell.get("best")
-    ]
-    if chosen:
-        sentences.append("Chosen on validation examples: " + "; ".join(chosen) + ".")
-    for title, told_of in (("Collapsed seeds", _collapsed), ("Diverged seeds", _diverged)):
-        found = [text for one in each.settings if (text := told_of(collection, one))]
-        if found:
-            sentences.append(f"{title}: " + "; ".join(dict.fromkeys(found)) + ".")
-    left_out = sum(int(sample.values.isna().sum()) for sample in each.samples)
-    if left_out:
-        sentences.append(f"{count(left_out, 'value')} not known and left out.")
-    return " ".join(sentences)
-
-
-def _told(sample: Sample) -> str:
-    """Where a sample lies: its mean, or its median if that would be a mean of two kinds."""
-    values = sample.values
-    return short(values.median() if sample.two_modes else values.mean(), digits=4)
-
-
-def _collapsed(collection: Collection, setting: Setting) -> str:
-    """How many seeds have collapsed, and the mean of the others; empty if all are alike."""
-    which = collapsed(collection, setting.cells)
-    if not has_two_modes(which):
-        return ""
-    found = share(which)
-    others = collection.seeds_of(setting.cells)["test_accuracy"][~which]
-    return (
-        f"{setting.label} {int(which.sum())} of {found.n} (share {interval(*found[1:3], 2)}), the "
-        f"others reach {number(others.mean(), 3)}"
-    )
-
-
-def _diverged(collection: Collection, setting: Setting) -> str:
-    if setting.status not in DIVERGED:
-        return ""
-    seeds = collection.seeds_of(setting.cells)
-    return f"{setting.label} {int((seeds['status'] != 'completed').sum())} of {len(seeds)}"
-
-
-def _decision(each: _Comparison, verdict: str) -> str:
-    finding, margin = each.finding, each.claim.options.margin
-    unit = "run" if each.claim.is_timed else "seed"
-    estimate, low, high, n = finding.effect
-    if not n:
-        return "Nothing to compare."
-    sign = "+" if finding.signed else ""
-    kind = "prediction interval" if finding.of_one_run else "interval"
-    span = f", {kind} {short(low, sign)} … {short(high, sign)}" if n > 1 else ""
-    held = "" if finding.signed else f", against {short(finding.reference, digits=4)}"
-    middle = "median " if finding.by_median else ""
-    p = ", p < 0.0001" if finding.least_p < 1e-4 else f", p = {short(finding.least_p, digits=2)}"
-    told = f"Decided by {finding.of}: {middle}{short(estimate, sign)}{held}{span}{p}"
-    told += f", n = {count(n, unit)}"
-    if n < MIN_VALUES:
-        return f"{told}; fewer than {MIN_VALUES} decide nothing."
-    if verdict == UNDECIDED and finding.least_p <= multiplicity.LEVEL:
-        told += "; too little for so many claims and looks"
-    elif verdict == UNDECIDED and finding.signed and low * high > 0 and margin:
-        side = "above" if low > 0 else "below"
-        told += f"; {side} 0, but it may be by less than the margin of {margin:g}"
-    elif verdict in (HOLDS, REVERSED) and not finding.signed and not each.claim.is_ratio:
-        told += _other_thresholds(finding)
-    return f"{told}."
-
-
-def _other_thresholds(finding: Finding) -> str:
-    """Which other thresholds the interval excludes as well, if it excludes the claim's own."""
-    low, high = finding.effect.low, finding.effect.high
-    if finding.of_one_run or low <= finding.reference <= high or math.isnan(low):
-        return ""
-    above = finding.reference < low
-    end, side = (low, "below") if above else (high, "above")
-    return f"; every threshold {side} {short(end, digits=4)} is outside of the interval, too"
+    if experiment == claim.question:
+        return named
+    return say("evidence.elsewhere", name=named, experiment=experiment)

@@ -7,20 +7,23 @@ is there), `partial` (begun, not finished) or `corrupt` (its files cannot be use
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import yaml
 
 from optsweep import provenance, runs, seals
 from optsweep.config.checks import InputError
 from optsweep.report import settings
+from optsweep.report.language import say
 from optsweep.seals import Damage
 from optsweep.sweeps import cell_lists, read_list, with_more_seeds
 
@@ -130,10 +133,7 @@ class Collection:
 
     def settings_of(self, experiment: str) -> list[Setting]:
         """The settings of an experiment, in its own order."""
-        members = self.members[self.members["experiment"] == experiment]
-        return [
-            self._setting(label, group) for label, group in members.groupby("label", sort=False)
-        ]
+        return list(self._settings.get(experiment, ()))
 
     def trained(self, experiments: Sequence[str]) -> list[Setting]:
         """The settings of some experiments that are trained."""
@@ -155,11 +155,11 @@ class Collection:
 
     def seeds_of(self, cells: Sequence[str]) -> pd.DataFrame:
         """The results of all seeds of some cells, index `seed`."""
-        return self.seeds[self.seeds["cell"].isin(list(cells))].set_index("seed")
+        return _rows_of(self.seeds, self._seeds_by_cell, cells).set_index("seed")
 
     def history_of(self, cells: Sequence[str]) -> pd.DataFrame:
         """The history of some cells."""
-        return self.history[self.history["cell"].isin(list(cells))]
+        return _rows_of(self.history, self._history_by_cell, cells)
 
     def taken_alone(self, cells: Sequence[str]) -> list[str]:
         """Those of some cells whose times are not known to have been taken beside other work."""
@@ -186,14 +186,45 @@ class Collection:
                 found.setdefault(provenance.in_words(other), []).append(str(cell))
         return found
 
+    def __getstate__(self) -> dict[str, Any]:
+        """To other processes without what each finds for itself."""
+        return {each.name: getattr(self, each.name) for each in fields(self)}
+
+    # Asked for hundreds of times in a report; what it reads does not change.
+    @functools.cached_property
+    def _settings(self) -> dict[str, list[Setting]]:
+        return {
+            str(name): [self._setting(label, one) for label, one in of.groupby("label", sort=False)]
+            for name, of in self.members.groupby("experiment")
+        }
+
+    @functools.cached_property
+    def _seeds_by_cell(self) -> dict[str, pd.Index]:
+        return self.seeds.groupby("cell").groups
+
+    @functools.cached_property
+    def _history_by_cell(self) -> dict[str, pd.Index]:
+        return self.history.groupby("cell").groups
+
     def _setting(self, label: Any, group: pd.DataFrame) -> Setting:
         cells = self.cells.loc[list(group["cell"])]
         status = max(cells["status"], key=STATUSES.index)
         if status == "diverged" and set(cells["status"]) != {"diverged"}:
             status = "partly diverged"  # the seeds of the other cells did not
-        reason = "; ".join(dict.fromkeys(reason for reason in cells["reason"] if reason))
+        reasons = list(dict.fromkeys(reason for reason in cells["reason"] if reason))
+        reason = reasons[0] if len(reasons) == 1 else "; ".join(reasons)
         chosen, facets = group["settings"].iloc[0], cells.iloc[0]["facets"]
         return Setting(str(label), tuple(cells.index), chosen, facets, status, reason)
+
+
+def _rows_of(
+    table: pd.DataFrame, by_cell: Mapping[str, pd.Index], cells: Sequence[str]
+) -> pd.DataFrame:
+    """The rows of some cells in the table's order, which is that of a plain index."""
+    found = [by_cell[cell] for cell in dict.fromkeys(cells) if cell in by_cell]
+    if not found:
+        return table.iloc[:0]
+    return table.loc[found[0] if len(found) == 1 else np.sort(np.concatenate(found))]
 
 
 def collect_runs(folder: Path) -> Collection:
@@ -326,7 +357,8 @@ def _read_cell(directory: Path) -> tuple[dict[str, Any], dict[str, pd.DataFrame]
     num_seeds = len(tables["seeds"])
     num_diverged = int((tables["seeds"]["status"] != "completed").sum())
     status = DIVERGED[num_diverged == num_seeds] if num_diverged else "completed"
-    reason = f"{num_diverged} of {num_seeds} seeds diverged" if num_diverged else ""
+    diverged = say("status.diverged", num=num_diverged, of=num_seeds)
+    reason = diverged if num_diverged else ""
     known |= {key: result[key] for key in known if key in result}
     known |= {"num_seeds": num_seeds, "num_diverged": num_diverged}
     known["code"] = provenance.code_of(result)

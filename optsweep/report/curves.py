@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import io
 import math
-from collections.abc import Sequence
+import textwrap
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,6 +17,7 @@ from optsweep.report.collection import DIVERGED, TRAINED, Collection, Setting, l
 from optsweep.report.drawing import (
     FAINT,
     INK,
+    Style,
     band,
     epochs,
     legend,
@@ -26,6 +28,7 @@ from optsweep.report.drawing import (
     styles,
     without_start,
 )
+from optsweep.report.language import say, sentences
 from optsweep.report.pictures import Picture
 from optsweep.report.settings import label, varying
 from optsweep.report.wording import count
@@ -33,6 +36,9 @@ from optsweep.runs import HISTORY_FILE, write_atomically
 
 if TYPE_CHECKING:  # a single run's picture spares the statistics behind it, 0.6 s
     from optsweep.report.outline import Question
+
+
+_TITLE_WIDTH = 20  # characters of a line above one of five panels
 
 
 def draw_curves(directory: Path, picture: Path) -> None:
@@ -68,7 +74,12 @@ def curves(collection: Collection, question: Question, experiment: str) -> Pictu
     figure = Figure(figsize=(10, 3.1 * len(groups) + 0.8), layout="constrained")
     rows = figure.subplots(len(groups), 3, squeeze=False, sharex=True)
     names = list(dict.fromkeys(name for group in groups.values() for name in group))
-    looks = styles(names, _baseline_name(question, groups), _is_ordered(trained, names))
+    looks = styles(
+        names,
+        _baseline_name(question, groups),
+        _is_ordered(trained, names),
+        () if _is_ordered(trained, names) else _ranked(collection, groups),
+    )
     for axes, (title, group) in zip(rows, groups.items(), strict=True):
         for name, setting in group.items():
             history = with_errors(collection.history_of(setting.cells))
@@ -85,11 +96,9 @@ def curves(collection: Collection, question: Question, experiment: str) -> Pictu
     for panel in rows[:-1].flat:
         panel.set_xlabel("")
     legend(figure, rows[0][0])
-    caption = (
-        f"Train loss, train error and test error in {experiment}. "
-        f"{seeds_told(collection, trained)}{_note(collection.settings_of(experiment))}"
-    )
-    return Picture(experiment, figure, caption)
+    told = [say("caption.curves", experiment=experiment), seeds_told(collection, trained)]
+    told += [grey_told(names, looks), *_notes(collection.settings_of(experiment))]
+    return Picture(experiment, figure, sentences(told))
 
 
 def schedules(collection: Collection, question: Question, experiment: str) -> Picture | None:
@@ -106,13 +115,13 @@ def schedules(collection: Collection, question: Question, experiment: str) -> Pi
     }
     highest = max(rates.max() for rates in curves.values())
     wide = highest > 4 * min(rates.max() for rates in curves.values())
-    figure = Figure(figsize=(10, 1.75 * -(-len(curves) // 5) + 0.4), layout="constrained")
+    figure = Figure(figsize=(10, 1.85 * -(-len(curves) // 5) + 0.4), layout="constrained")
     drawn = panels(figure, len(curves), 5, sharex=True, sharey=True)
     for axes, (name, rates) in zip(drawn, curves.items(), strict=True):
         for other in curves.values():
             axes.plot(other.index, other, color=FAINT, lw=1)
         axes.plot(rates.index, rates, color=INK, marker="o", ms=3)
-        axes.set_title(name)
+        axes.set_title(textwrap.fill(name, _TITLE_WIDTH))
         epochs(axes, longest(trained))
         axes.set_xlabel("")
         if wide:
@@ -124,19 +133,16 @@ def schedules(collection: Collection, question: Question, experiment: str) -> Pi
         axes.yaxis.set_minor_locator(NullLocator())
     figure.supxlabel("epoch", fontsize=10)
     figure.supylabel("learning rate", fontsize=10)
-    caption = f"Learning rate of each epoch's last step in {experiment}, with the others in grey."
-    return Picture(f"{experiment}_schedules", figure, caption)
+    return Picture(
+        f"{experiment}_schedules", figure, say("caption.schedules", experiment=experiment)
+    )
 
 
 def loss_against_seconds(
     collection: Collection, question: Question, experiments: Sequence[str]
 ) -> Picture | None:
     """Train loss and test error against the seconds of training, on a logarithmic axis."""
-    caption = (
-        "Train loss and test error against wall-clock seconds of training, evaluation excluded. "
-        "A vertical line compares batch sizes at equal seconds. "
-    )
-    drawn = _against(collection, question, experiments, "seconds", caption)
+    drawn = _against(collection, question, experiments, "seconds", say("caption.equal_seconds"))
     return Picture(f"{question.id}_equal_seconds", *drawn) if drawn else None
 
 
@@ -144,11 +150,7 @@ def equal_steps(
     collection: Collection, question: Question, experiments: Sequence[str]
 ) -> Picture | None:
     """Train loss and test error against optimizer steps."""
-    caption = (
-        "The same against optimizer steps. A vertical line compares batch sizes at equal steps, "
-        "though not at equal numbers of images. "
-    )
-    drawn = _against(collection, question, experiments, "step", caption)
+    drawn = _against(collection, question, experiments, "step", say("caption.equal_steps"))
     return Picture(f"{question.id}_equal_steps", *drawn) if drawn else None
 
 
@@ -157,8 +159,14 @@ def _against(
 ) -> tuple[Figure, str] | None:
     """Figure and caption of scores against a column of the history."""
     settings = collection.compared(experiments)
+    num_trained = len(settings)
+    if x == "seconds":  # beside other work, they tell of that
+        settings = [
+            one for one in settings if len(collection.taken_alone(one.cells)) == len(one.cells)
+        ]
     if not settings:
         return None
+    num_left_out = num_trained - len(settings)
     # Of a setting that was trained for several lengths, the longest holds the others.
     by_length = sorted(settings, key=lambda one: int(one.facets["epochs"]))
     settings = list({one.label: one for one in by_length}.values())
@@ -177,10 +185,12 @@ def _against(
         log_scale(axes, "x")
         log_scale(axes, "y")
     legend(figure, drawn[0])
-    caption += seeds_told(collection, settings)
+    told = [caption, seeds_told(collection, settings), grey_told(list(looks), looks)]
     if x == "seconds" and len(collection.seeds_of(settings[0].cells)) > 1:
-        caption += " The seeds of a setting train as one stack, whose seconds these are."
-    return figure, caption
+        told.append(say("caption.stack_seconds"))
+    if num_left_out:
+        told.append(say("caption.not_alone", n=num_left_out))
+    return figure, sentences(told)
 
 
 def with_errors(history: pd.DataFrame) -> pd.DataFrame:
@@ -195,11 +205,16 @@ def seeds_told(collection: Collection, settings: Sequence[Setting]) -> str:
     """How many seeds the bands of a figure show."""
     numbers = sorted({len(collection.seeds_of(setting.cells)) for setting in settings})
     if numbers == [1]:
-        return "One seed each."
-    told = (
-        count(numbers[0], "seed") if len(numbers) == 1 else f"{numbers[0]} to {numbers[-1]} seeds"
-    )
-    return f"Median and interquartile band of {told}."
+        return say("caption.one_seed_each")
+    if len(numbers) == 1:
+        return say("caption.band", seeds=count(numbers[0], "seed"))
+    return say("caption.band_range", least=numbers[0], most=numbers[-1])
+
+
+def grey_told(names: Sequence[str], looks: Mapping[str, Style]) -> str:
+    """That some lines of a figure are grey, and how many; empty if none is."""
+    grey = sum(looks[name].is_grey for name in names)
+    return say("caption.grey", n=grey) if grey else ""
 
 
 def _groups(settings: Sequence[Setting]) -> dict[str, dict[str, Setting]]:
@@ -225,6 +240,16 @@ def _baseline_name(question: Question, groups: dict[str, dict[str, Setting]]) ->
     return found.pop() if len(found) == 1 else None
 
 
+def _ranked(collection: Collection, groups: Mapping[str, Mapping[str, Setting]]) -> list[str]:
+    """The names of all settings, by the best final test accuracy of theirs, greatest first."""
+    best: dict[str, float] = {}
+    for group in groups.values():
+        for name, one in group.items():
+            mean = collection.seeds_of(one.cells)["test_accuracy"].fillna(0.0).mean()
+            best[name] = max(mean, best.get(name, 0.0))
+    return sorted(best, key=lambda name: -best[name])
+
+
 def _is_ordered(settings: Sequence[Setting], names: Sequence[str]) -> bool:
     """Whether the names tell the values of one number."""
     keys = [
@@ -237,15 +262,21 @@ def _is_ordered(settings: Sequence[Setting], names: Sequence[str]) -> bool:
     )
 
 
-def _note(settings: Sequence[Setting]) -> str:
+def _notes(settings: Sequence[Setting]) -> list[str]:
     """What a figure does not show, or shows only in part."""
-    told = []
+    told: list[str] = []
+    if any(setting.status in DIVERGED for setting in settings):
+        told.append(say("caption.crosses"))
     for setting in settings:
         if setting.status in DIVERGED:
-            told.append(f"{setting.label}: {setting.reason}")
+            told.append(say("caption.diverged", setting=setting.label, reason=setting.reason))
         elif setting.status not in TRAINED:
-            told.append(f"{setting.label}: {setting.status}, {setting.reason}")
-    crosses = any(setting.status in DIVERGED for setting in settings)
-    return " A cross marks where seeds diverged. " * crosses + (
-        f" {'; '.join(told)}." if told else ""
-    )
+            told.append(
+                say(
+                    "caption.not_trained",
+                    setting=setting.label,
+                    status=setting.status,
+                    reason=setting.reason,
+                )
+            )
+    return told

@@ -15,9 +15,10 @@ from optsweep import runs
 from optsweep.diagnosis.readings import BASE, BATCH, FASTER, FREED, KICKED, SLOWER
 from optsweep.diagnosis.verdicts import INCONCLUSIVE, VERDICTS
 from optsweep.report.collection import Collection, Setting
+from optsweep.report.language import say
 from optsweep.report.settings import family, phrase_value
 from optsweep.report.statistics import mean_interval
-from optsweep.report.wording import number, short
+from optsweep.report.wording import count, number, short
 
 # Of the table that has a row for each kind of cell: readings, then forks, by their headings.
 _OF_KINDS = {
@@ -167,10 +168,13 @@ def kind_of(setting: Setting) -> Mapping[str, str]:
 def described(setting: Setting) -> str:
     """A setting in words, whatever its experiment varies."""
     kind = kind_of(setting)
-    layers = "layer" if kind["hidden layers"] == "1" else "layers"
-    return (
-        f"{kind['optimizer']} at learning rate {kind['lr']}, batch size {kind['batch']}, "
-        f"{kind['init']} initialisation, {kind['hidden layers']} hidden {layers}"
+    return say(
+        "cause.described",
+        optimizer=kind["optimizer"],
+        lr=kind["lr"],
+        batch=kind["batch"],
+        init=kind["init"],
+        layers=count(int(kind["hidden layers"]), "hidden layer"),
     )
 
 

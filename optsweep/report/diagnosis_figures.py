@@ -13,11 +13,12 @@ from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
 
 from optsweep import runs
-from optsweep.diagnosis.readings import BASE
+from optsweep.diagnosis.readings import BASE, FREED, KICKED, PROJECTED
 from optsweep.diagnosis.verdicts import VERDICTS
 from optsweep.report.collection import Collection, Setting
 from optsweep.report.diagnosis import described, diagnosed, found, gains, kind_of
 from optsweep.report.drawing import COLOURS, FAINT, INK, Style, band, log_scale, panels, styles
+from optsweep.report.language import say, sentences
 from optsweep.report.outline import Question
 from optsweep.report.pictures import Picture
 from optsweep.report.statistics import mean_interval
@@ -25,6 +26,7 @@ from optsweep.report.wording import count
 
 _LEAST_WEIGHT = 1e-6  # of a density's bin that is drawn
 _NUM_BINS = 80
+_DIRECTIONS = (PROJECTED, FREED, KICKED)  # forks that change where a step leads
 _WORST_GAIN = -0.5  # what is below is drawn there
 # Of each verdict, in the timeline: a colour, and a letter for who sees no colours.
 _COLOURS = dict(zip(VERDICTS, [*list(COLOURS)[1:], "#e4e6ea"], strict=False))
@@ -63,14 +65,8 @@ def stability(
     for each in axes[1:]:
         if all((np.asarray(line.get_ydata(), dtype=float) > 0).any() for line in each.lines):
             log_scale(each, "y")
-    caption = (
-        f"{described(one)}: at 1 (dashed), steps begin to grow along the sharpest directions: "
-        "lr λ / 2 for the full batch without momentum, batch sharpness by the same limit for "
-        "mini-batches. The largest step is the largest multiple of the actual one that does not "
-        "raise the loss. A noise scale below the batch says that a step is gradient more than "
-        "noise. "
-        f"{_seeds_told(collection, one)}"
-    )
+    told = say("caption.stability", described=described(one))
+    caption = sentences([told, _seeds_told(collection, one)])
     return Picture(f"{question.id}_stability", figure, caption)
 
 
@@ -106,11 +102,8 @@ def spectra(
         axes.set(title=f"epoch {epoch}", xlabel="eigenvalue", ylim=(_LEAST_WEIGHT, 5))
         log_scale(axes, "y")
     drawn[0].set_ylabel("share of all eigenvalues")
-    caption = (
-        f"{described(one)}: density of the eigenvalues of the training loss's Hessian, the mean "
-        f"over {count(num_seeds, 'seed')}; ticks above are the ten largest and five smallest of "
-        "every seed. Most lie near 0, a few stand apart, and the dashed line is the rate's limit."
-    )
+    seeds = count(num_seeds, "seed")
+    caption = say("caption.spectra", described=described(one), seeds=seeds)
     return Picture(f"{question.id}_spectra", figure, caption)
 
 
@@ -126,33 +119,51 @@ def fork_curves(
     readings = found(collection, one.cells, runs.READINGS_FILE)
     chosen = _start_middle_end(rows)
     names = list(rows["fork"].unique())
-    looks = styles(names, BASE)
-    figure = Figure(figsize=(10, 7.2), layout="constrained")
-    grid = figure.add_gridspec(2, len(chosen))
-    above = [figure.add_subplot(grid[0, place]) for place in range(len(chosen))]
-    for axes, epoch in zip(above, chosen, strict=True):
+    directions = [name for name in names if name in _DIRECTIONS]
+    kinds = {
+        "other rates and batches": [name for name in names if name not in directions],
+        "other directions": [BASE, *directions],
+    }
+    kinds = {kind: ways for kind, ways in kinds.items() if len(ways) > 1}
+    figure = Figure(figsize=(10, 4.3 * len(kinds)), layout="constrained")
+    parts = figure.subfigures(len(kinds), 1, squeeze=False)[:, 0]
+    for part, (kind, ways) in zip(parts, kinds.items(), strict=True):
+        looks = styles(ways, BASE)
+        above, below = part.subfigures(2, 1, squeeze=False, height_ratios=(1.25, 1))[:, 0]
+        _draw_losses(above.subplots(1, len(chosen), squeeze=False)[0], rows, chosen, looks, kind)
+        axes = below.subplots()
+        _draw_gains(axes, readings, [name for name in ways if name != BASE], looks)
+        handles = [axes.plot([], [], **vars(look))[0] for look in looks.values()]
+        below.legend(handles, list(looks), loc="outside lower center", ncols=len(looks))
+    caption = say(
+        "caption.forks",
+        described=described(one),
+        ways=len(names),
+        seeds=count(rows["seed"].nunique(), "seed"),
+        worst=f"{-_WORST_GAIN:.0%}",
+    )
+    return Picture(f"{question.id}_forks", figure, caption)
+
+
+def _draw_losses(
+    panels_of: Sequence[Axes],
+    rows: pd.DataFrame,
+    epochs: Sequence[int],
+    looks: Mapping[str, Style],
+    kind: str,
+) -> None:
+    """Train loss along some forks, a panel for each checkpoint."""
+    for axes, epoch in zip(panels_of, epochs, strict=True):
         at = rows[rows["epoch"] == epoch]
         for name, look in looks.items():
             losses = at[at["fork"] == name].groupby("step")["train_loss"].median()
             width = 2.4 if name == BASE else 1.3
             axes.plot(losses.index, losses, color=look.color, ls=look.linestyle, lw=width)
-        axes.set(title=f"from epoch {epoch}", xlabel="step")
+        axes.set(title=f"{kind}, from epoch {epoch}", xlabel="step")
         base = at[at["fork"] == BASE]["train_loss"].replace([np.inf, -np.inf], np.nan).dropna()
         if len(base):
             axes.set_ylim(0.6 * base.min(), 1.25 * base.max())
-    above[0].set_ylabel("train loss")
-    below = figure.add_subplot(grid[1, :])
-    _draw_gains(below, readings, [name for name in names if name != BASE], looks)
-    handles = [below.plot([], [], **vars(look))[0] for look in looks.values()]
-    figure.legend(handles, list(looks), loc="outside lower center", ncols=4)
-    caption = (
-        f"{described(one)}: training goes on from a checkpoint in {len(names)} ways, on the same "
-        "images. Above, medians over seeds; what leaves a panel has grown. Below, what each way "
-        "lowers the loss by beyond the rate itself (0), at its last step: means over "
-        f"{count(rows['seed'].nunique(), 'seed')}, paired, with 95 % intervals; losses of more "
-        f"than {-_WORST_GAIN:.0%} are drawn at {_WORST_GAIN:.0%}."
-    )
-    return Picture(f"{question.id}_forks", figure, caption)
+    panels_of[0].set_ylabel("train loss")
 
 
 def _draw_gains(
@@ -177,7 +188,7 @@ def _draw_gains(
         )
     axes.axhline(0, color=INK, lw=1)
     axes.set_xticks(range(len(epochs)), [str(epoch) for epoch in epochs])
-    axes.set(xlabel="checkpoint, epoch", ylabel="gain over the rate itself, % of the loss")
+    axes.set(xlabel="checkpoint, epoch", ylabel="gain, % of the loss")
     axes.grid(visible=False, axis="x")
 
 
@@ -214,12 +225,7 @@ def verdict_timeline(
                 [], [], "s", markersize=9, color=_COLOURS[verdict], alpha=_ALPHA, label=name
             )
     figure.legend(loc="outside lower center", ncols=5)
-    caption = (
-        "Verdicts at checkpoints from the start to the end. Above, those of each seed; below, "
-        "those of most seeds of each other kind of cell. A verdict is withheld (inconclusive) "
-        "where the readings and what forks come to do not agree."
-    )
-    return Picture(f"{question.id}_verdicts", figure, caption)
+    return Picture(f"{question.id}_verdicts", figure, say("caption.verdicts"))
 
 
 def _kinds(
@@ -281,11 +287,8 @@ def pixel_map(
     for axes, (title, values) in zip(panels(figure, 3, 3), maps.items(), strict=True):
         _draw_map(figure, axes, values, title)
     agreement = lit.corr(last, method="spearman")
-    caption = (
-        f"{described(settings[0])}: root mean square, over hidden units and seeds, of the change "
-        "of the weights that come from each pixel. How often a pixel is lit and how far its "
-        f"weights move have a rank correlation of {agreement:.2f}."
-    )
+    told = described(settings[0])
+    caption = say("caption.pixels", described=told, agreement=f"{agreement:.2f}")
     return Picture(f"{question.id}_pixels", figure, caption)
 
 
@@ -329,11 +332,7 @@ def signal_map(
     beside.set(title="of the recorded weights (squares in the map)", xlim=(0, 1.12))
     beside.grid(visible=False, axis="y")
     beside.invert_yaxis()
-    caption = (
-        "Where there is signal: in how many training images each pixel is not black. A weight "
-        "from a pixel that is lit in few images gets its gradient from these alone."
-    )
-    return Picture(f"{question.id}_signal", figure, caption)
+    return Picture(f"{question.id}_signal", figure, say("caption.signal"))
 
 
 def _pixels(collection: Collection, setting: Setting) -> pd.DataFrame:
@@ -362,7 +361,7 @@ def _values(readings: pd.DataFrame, quantity: str) -> pd.Series:
 
 def _seeds_told(collection: Collection, setting: Setting) -> str:
     num_seeds = found(collection, setting.cells, runs.VERDICTS_FILE)["seed"].nunique()
-    return f"Median and quartiles of {num_seeds} seeds." if num_seeds > 1 else "One seed."
+    return say("caption.quartiles", n=num_seeds)
 
 
 def _start_middle_end(rows: pd.DataFrame) -> list[int]:

@@ -8,6 +8,7 @@ others in the dark.
 from __future__ import annotations
 
 import contextlib
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -48,8 +49,12 @@ ORDERED = {
     "#ee8147": "#ffb27d",
     "#f2a23a": "#ffd08a",
 }
+# Of lines beyond those that can be told apart.
+GREY = "#bcbcc6"
+MAX_LINES = 6
+DARK = COLOURS | ORDERED | {GREY: "#5a5c66"}
 # What a page calls them.
-COLOUR_NAMES = {colour: f"c{colour[1:]}" for colour in [*COLOURS, *ORDERED] if colour != INK}
+COLOUR_NAMES = {colour: f"c{colour[1:]}" for colour in DARK if colour != INK}
 DASHES = (
     "-",
     "--",
@@ -73,12 +78,31 @@ class Style:
     linestyle: Any
     marker: str
 
+    @property
+    def is_grey(self) -> bool:
+        """Whether it is not told apart from others."""
+        return self.color == GREY
+
 
 def styles(
-    names: Sequence[str], baseline: str | None = None, ordered: bool = False
+    names: Sequence[str],
+    baseline: str | None = None,
+    ordered: bool = False,
+    ranked: Sequence[str] = (),
 ) -> dict[str, Style]:
-    """A style for every name; the baseline is drawn in ink."""
-    others = [name for name in names if name != baseline]
+    """A style for every name; the baseline is drawn in ink.
+
+    Of more than `MAX_LINES`, all but so many are grey: shown are the baseline, and others spread
+    evenly from the first to the last.
+
+    Args:
+        names: In the order of the legend.
+        baseline: The one that others are compared with.
+        ordered: Whether the names have an order, which colours then show.
+        ranked: The same names from the best to the worst, to spread over; empty: as they are.
+    """
+    shown = _spread_over(ranked or names, baseline) if len(names) > MAX_LINES else names
+    others = [name for name in names if name != baseline and name in shown]
     colours = list(ORDERED) if ordered else list(COLOURS)[1:]
     if ordered and 1 < len(others) <= len(colours):  # spread over the whole range
         places = [round(i * (len(colours) - 1) / (len(others) - 1)) for i in range(len(others))]
@@ -87,10 +111,18 @@ def styles(
     for index, name in enumerate(others, start=1):
         dash, marker = DASHES[index % len(DASHES)], MARKERS[index % len(MARKERS)]
         found[name] = Style(colours[(index - 1) % len(colours)], dash, marker)
-    return {
-        name: Style(INK, DASHES[0], MARKERS[0]) if name == baseline else found[name]
-        for name in names
-    }
+    if baseline is not None:
+        found[baseline] = Style(INK, DASHES[0], MARKERS[0])
+    return {name: found.get(name, Style(GREY, "-", "")) for name in names}
+
+
+def _spread_over(names: Sequence[str], baseline: str | None) -> list[str]:
+    """The baseline and others, evenly from the first to the last, `MAX_LINES` in all."""
+    others = [name for name in names if name != baseline]
+    num = MAX_LINES - (baseline is not None)
+    places = {round(i * (len(others) - 1) / (num - 1)) for i in range(num)}
+    shown = [others[place] for place in sorted(places)]
+    return shown if baseline is None else [*shown, baseline]
 
 
 def spread(
@@ -112,6 +144,9 @@ def spread(
         markevery: Only every so many places have a marker.
     """
     low, median, high = np.asarray(quartiles, dtype=float).T
+    if look.is_grey:
+        axes.plot(places, median, color=look.color, lw=1.0, zorder=1.5)
+        return
     axes.plot(places, median, **vars(look), markevery=markevery, label=label)
     axes.fill_between(places, low, high, color=look.color, alpha=0.18, lw=0)
 
@@ -161,11 +196,17 @@ def epochs(axes: Axes, last: int) -> None:
 
 
 def without_start(axes: Axes) -> None:
-    """Let the untrained network's score, at epoch 0, be above the panel."""
-    trained = [np.asarray(line.get_ydata(), float)[1:] for line in axes.lines]
-    values = np.concatenate([*trained, [np.nan]])
+    """Let the untrained network's score, at epoch 0, be above the panel.
+
+    What grows to more than twice that leaves it too, or one line would hide all others.
+    """
+    lines = [np.asarray(line.get_ydata(), float) for line in axes.lines]
+    values = np.concatenate([*(line[1:] for line in lines), [np.nan]])
     if np.isfinite(values).any():
-        low, high = np.nanmin(values), np.nanmax(values)
+        low, high = np.nanmin(values), np.nanmax(values[values < math.inf])
+        untrained = max((line[0] for line in lines if len(line) > 1), default=math.inf)
+        if low < untrained < math.inf:
+            high = min(high, 2 * untrained)
         axes.set_ylim(low / (high / low) ** 0.06 / 1.02, high * (high / low) ** 0.08 * 1.02)
 
 

@@ -18,7 +18,6 @@ from optsweep.report.diagnosis_figures import (
 from optsweep.report.drawing import style
 from optsweep.report.gradients import gradient_norms, gradient_traces, weight_norms
 from optsweep.report.grids import against_batch_size, best_settings, gains, searches
-from optsweep.report.optimizers import performance_profile
 from optsweep.report.outline import Question
 from optsweep.report.pictures import Picture
 from optsweep.report.timing import timing
@@ -33,7 +32,7 @@ _OF_QUESTION: dict[str, Draw] = {
     each.__name__: each
     for each in (
         *(loss_against_seconds, equal_steps, timing, against_batch_size, gains),
-        *(weight_norms, gradient_norms, gradient_traces, performance_profile),
+        *(weight_norms, gradient_norms, gradient_traces),
         *(stability, spectra, fork_curves, verdict_timeline, pixel_map, signal_map),
         calibration,
     )

@@ -17,19 +17,12 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from optsweep.report.language import listing, say
 from optsweep.report.statistics import Interval, Location, paired_differences
-from optsweep.report.wording import listing
 
 HOLDS, REVERSED, NEGLIGIBLE = "holds", "reversed", "negligible"
 UNDECIDED, NOT_TESTED = "undecided", "not tested here"
 VERDICTS = (HOLDS, REVERSED, NEGLIGIBLE, UNDECIDED, NOT_TESTED)
-_VERBS = {
-    HOLDS: ("holds", "hold"),
-    REVERSED: ("is reversed", "are reversed"),
-    NEGLIGIBLE: ("is negligible", "are negligible"),
-    UNDECIDED: ("stays undecided", "stay undecided"),
-    NOT_TESTED: ("is not tested here", "are not tested here"),
-}
 # With fewer values nothing is decided, whatever they are.
 MIN_VALUES = 5
 
@@ -41,7 +34,7 @@ def tally(verdicts: Sequence[str]) -> str:
     '2 hold and 1 stays undecided'
     """
     counts = Counter(verdicts)
-    return listing([f"{counts[v]} {_VERBS[v][counts[v] > 1]}" for v in VERDICTS if counts[v]])
+    return listing([say(f"tally.{v}", n=counts[v]) for v in VERDICTS if counts[v]])
 
 
 class Sample(NamedTuple):
@@ -89,7 +82,7 @@ class Sample(NamedTuple):
         if self.modes is not None or other.modes is not None:
             ours, theirs = (each._modes_of(values.index) for each in (self, other))
             modes = pd.Series(ours * (theirs.max(initial=0) + 1) + theirs, values.index)
-        return Sample(name or f"{self.name} − {other.name}", values, modes)
+        return Sample(name or say("of.less", left=self.name, right=other.name), values, modes)
 
     def _modes_of(self, seeds: pd.Index) -> NDArray[np.int64]:
         if self.modes is None:
@@ -178,7 +171,7 @@ def not_greater(left: Sample, right: Sample, margin: float) -> Finding:
     found = not_less(right, left, margin)
     mean, low, high, n = found.effect
     effect = Interval(-mean, -high, -low, n)
-    return replace(found, effect=effect, of=f"{left.name} − {right.name}")
+    return replace(found, effect=effect, of=say("of.less", left=left.name, right=right.name))
 
 
 def misses(sample: Sample, value: float) -> Finding:
@@ -221,7 +214,10 @@ def any_holds(findings: Mapping[str, Finding]) -> Finding:
     Args:
         findings: By the name of the reading.
     """
-    of_reading = {name: replace(each, of=f"{each.of} ({name})") for name, each in findings.items()}
+    of_reading = {
+        name: replace(each, of=say("of.reading", of=each.of, name=name))
+        for name, each in findings.items()
+    }
     # A single run is compatible with a reading unless it is shown that it is not.
     holding = min(of_reading.values(), key=lambda each: each.p.get(HOLDS, 1.0))
     p = {HOLDS: min(1.0, len(findings) * holding.p.get(HOLDS, 1.0))}

@@ -26,6 +26,7 @@ from optsweep.report.drawing import (
     plain_number,
     styles,
 )
+from optsweep.report.language import say, sentences
 from optsweep.report.outline import Question
 from optsweep.report.pictures import Picture
 from optsweep.report.settings import label
@@ -127,7 +128,7 @@ def weight_norms(
         log_scale(axes, "y")
         epochs(axes, longest(shown))
     legend(figure, drawn[0])
-    caption = f"Euclidean norm of all weights and biases. {seeds_told(collection, settings)}"
+    caption = sentences([say("caption.weight_norms"), seeds_told(collection, settings)])
     return Picture(f"{question.id}_weight_norms", figure, caption)
 
 
@@ -156,10 +157,7 @@ def gradient_norms(
         log_scale(axes, "y")
         epochs(axes, longest([one]))
     legend(figure, drawn[0])
-    caption = (
-        "Norms per layer, of the weight matrices. The gradient is that of the mean loss over all "
-        f"training images. {seeds_told(collection, [one])}"
-    )
+    caption = sentences([say("caption.layer_norms"), seeds_told(collection, [one])])
     return Picture(f"{question.id}_norms", figure, caption)
 
 
@@ -188,13 +186,7 @@ def gradient_traces(
         axes.set_title(f"pixel {pixel}{share}", fontsize=9.5)
         axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: plain_number(value)))
         epochs(axes, longest([one]))
-    caption = (
-        "Gradients of the loss over all training images with respect to single weights from a "
-        "pixel to the first hidden unit; thin lines are seeds, the thick one is their median. "
-        "The report's weight comes first, then pixels that carry signal. Each panel has its own "
-        "scale."
-    )
-    return Picture(f"{question.id}_traces", figure, caption)
+    return Picture(f"{question.id}_traces", figure, say("caption.traces"))
 
 
 def _recorded(collection: Collection, experiments: Sequence[str], quantity: str) -> list[Setting]:

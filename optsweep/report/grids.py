@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
 from optsweep.report.collection import Collection, Setting
-from optsweep.report.curves import seeds_told
+from optsweep.report.curves import grey_told, seeds_told
 from optsweep.report.drawing import (
     HEATMAP,
     INK,
@@ -29,7 +29,8 @@ from optsweep.report.drawing import (
     spread,
     styles,
 )
-from optsweep.report.measures import difference, located, score
+from optsweep.report.language import say, sentences
+from optsweep.report.measures import difference, in_words, located, score
 from optsweep.report.outline import Question
 from optsweep.report.pictures import Picture
 from optsweep.report.settings import family, phrase_value, varying
@@ -39,10 +40,6 @@ from optsweep.report.statistics import Interval, paired_differences
 NUMERIC_KEYS = ("lr", "batch_size", "weight_decay", "momentum")
 _MIN_VALUES = 3
 _TOLD = ("family", "scheduler", "init", *NUMERIC_KEYS, "depth", "layernorm_position")
-_DOTS_TOLD = (
-    "Dots are seeds, the diamond is their mean (the median where some seeds collapsed), the bar "
-    "its 95 % interval."
-)
 Row = tuple[str, pd.Series, Interval]  # of a panel of dots: a setting, its values, their mean
 Groups = dict[str, list[Setting]]  # what a panel or a line is called -> its settings
 
@@ -123,20 +120,18 @@ def searches(
     keys = grid_axes(trained)
     groups = _groups(trained, keys)
     if len(keys) == 2:
-        figure = _maps(collection, groups, keys)
-        kind = f"Validation accuracy over {_words(keys[0])} and {_words(keys[1])}"
+        figure, grey = _maps(collection, groups, keys), ""
+        kind = say("caption.map", x=in_words(keys[0]), y=in_words(keys[1]))
     elif keys:
-        figure = _lines(collection, groups, keys[0])
-        kind = f"Validation accuracy against {_words(keys[0])}"
+        figure, grey = _lines(collection, groups, keys[0])
+        kind = say("caption.lines", x=in_words(keys[0]))
     else:
         return None
     total = sum(len(collection.settings_of(name)) for name in experiments)
     missing = total - len(trained)
-    note = f" {missing} of {total} settings have no result." if missing else ""
-    shown = "a frame marks the best mean" if len(keys) == 2 else "a ring marks the best mean"
-    bands = "" if len(keys) == 2 else f" {seeds_told(collection, trained)}"
-    caption = f"{kind}; {shown}.{bands}{note}"
-    return Picture(f"{question.id}_map", figure, caption)
+    note = say("caption.without_result", n=missing, total=total) if missing else ""
+    bands = "" if len(keys) == 2 else seeds_told(collection, trained)
+    return Picture(f"{question.id}_map", figure, sentences([kind, bands, grey, note]))
 
 
 def best_settings(
@@ -165,10 +160,7 @@ def best_settings(
     panel = figure.subplots()
     _dots(panel, rows)
     panel.set(xlabel="test accuracy")
-    caption = (
-        "Test accuracy at the best of each line of the search, chosen on validation images. "
-        f"{_DOTS_TOLD}"
-    )
+    caption = sentences([say("caption.best"), say("caption.dots")])
     return Picture(f"{question.id}_best", figure, caption)
 
 
@@ -196,7 +188,7 @@ def gains(collection: Collection, question: Question, experiments: Sequence[str]
         # A setting that fails would hide all differences between the others.
         panel.set_xscale("symlog", linthresh=0.02)
         panel.xaxis.set_major_formatter(lambda value, _: plain_number(value))
-    caption = f"What each setting gains over its baseline, seed by seed. {_DOTS_TOLD}"
+    caption = sentences([say("caption.gains"), say("caption.dots")])
     return Picture(f"{question.id}_gains", figure, caption)
 
 
@@ -237,7 +229,7 @@ def against_batch_size(
         panel.minorticks_off()
     legend(figure, drawn[0])
     told = seeds_told(collection, [one for line in lines.values() for one in line.values()])
-    caption = f"Each optimizer at its default learning rate, at small and large batches. {told}"
+    caption = sentences([say("caption.against_batch_size"), told])
     return Picture(f"{question.id}_batch_size", figure, caption)
 
 
@@ -312,12 +304,19 @@ def _table(collection: Collection, settings: Sequence[Setting], x: str, y: str) 
     return table.pivot_table(index="y", columns="x", values="mean").sort_index(ascending=False)
 
 
-def _lines(collection: Collection, groups: Groups, key: str) -> Figure:
+def _lines(collection: Collection, groups: Groups, key: str) -> tuple[Figure, str]:
+    """A line for each group, and that some are grey."""
     figure = Figure(figsize=(10, 4.2), layout="constrained")
     panel = figure.subplots()
     values = sorted({one.value(key) for settings in groups.values() for one in settings})
     place = {value: value if values[0] > 0 else index for index, value in enumerate(values)}
-    for (name, settings), look in zip(groups.items(), styles(list(groups)).values(), strict=True):
+    tops = {
+        name: max(chosen_by(collection, one)[1].mean() for one in settings)
+        for name, settings in groups.items()
+    }
+    looks = styles(list(groups), ranked=sorted(tops, key=lambda name: -tops[name]))
+    for name, settings in groups.items():
+        look = looks[name]
         ordered = sorted(settings, key=lambda one: one.value(key))
         places = [place[one.value(key)] for one in ordered]
         scores = [chosen_by(collection, one)[1] for one in ordered]
@@ -325,16 +324,15 @@ def _lines(collection: Collection, groups: Groups, key: str) -> Figure:
         spread(panel, places, quartiles, look, name)
         best = int(np.argmax([values.mean() for values in scores]))
         at = (places[best], quartiles[best, 1])
-        panel.plot(*at, "o", ms=11, mfc="none", mec=look.color, mew=1.4)
+        panel.plot(*at, "o", color=look.color, ms=11, mfc="none", mec=look.color, mew=1.4)
     panel.set(xlabel=_words(key), ylabel="validation accuracy")
     if values[0] > 0:
         log_scale(panel, "x")
     else:  # 0 has no place on a logarithmic axis
         panel.set_xticks(range(len(values)), [phrase_value(value) for value in values])
-    tops = [np.max(np.asarray(line.get_ydata(), float)) for line in panel.lines]
-    panel.set_ylim(bottom=max(panel.get_ylim()[0], min(tops) - 0.15))
+    panel.set_ylim(bottom=max(panel.get_ylim()[0], min(tops.values()) - 0.15))
     legend(figure, panel)
-    return figure
+    return figure, grey_told(list(groups), looks)
 
 
 def _words(key: str) -> str:

@@ -8,6 +8,7 @@ and whoever uses it says how many were left out.
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -17,6 +18,7 @@ from optsweep import runs
 from optsweep.report import diagnosis, gradients
 from optsweep.report.collection import Collection
 from optsweep.report.findings import Sample
+from optsweep.report.language import ENGLISH, Text, language, say
 from optsweep.report.statistics import Location, time_to_target
 
 
@@ -89,21 +91,42 @@ def describe(of: Mapping[str, Any]) -> str:
     """
     options = dict(of)
     name = str(options.pop("name"))
-    if name in _WORDS:
-        return (
-            _WORDS[name]
-            .format_map({"of": "test accuracy", "start": 0.0, "end": 1.0} | _in_words(options))
-            .replace("_", " ")
-        )
-    at = f" at epoch {options['epoch']}" if "epoch" in options else ""
-    if "to" in name and options:
+    if name.endswith("_to") and options:
         ((column, target),) = options.items()
-        return f"{name} {column} {target}".replace("_", " ")
-    return name.replace("_", " ") + at
+        return say(f"measure.{name}", column=in_words(column), target=target)
+    if f"measure.{name}" not in language(ENGLISH).messages:
+        return name.replace("_", " ")
+    options.pop("keys", None)
+    if name in _WHOLE_RUN:
+        options = {"of": "test_accuracy", "start": 0.0, "end": 1.0} | options
+    if "epoch" in options:
+        return say("measure.at_epoch", measure=in_words(name), epoch=options["epoch"])
+    return say(f"measure.{name}", **{key: _told(value) for key, value in options.items()})
 
 
-def _in_words(options: Mapping[str, Any]) -> dict[str, Any]:
-    return {k: " or ".join(v) if isinstance(v, list) else v for k, v in options.items()}
+def in_words(column: str) -> str:
+    """A column of the results in words."""
+    if f"measure.{column}" in language(ENGLISH).messages:
+        return say(f"measure.{column}")
+    return column.replace("_", " ")
+
+
+def _told(value: Any) -> Any:
+    if isinstance(value, list):
+        return _either([str(each) for each in value])
+    if not isinstance(value, str):
+        return value
+    if weight := re.fullmatch(r"linear1\.weight\[\d+,(\d+)\]", value):
+        return say("measure.weight_of_pixel", pixel=weight[1])
+    return in_words(value)
+
+
+def _either(items: Sequence[str]) -> str:
+    """One of several, as a sentence has them."""
+    told = Text(items[0])
+    for each in items[1:]:
+        told = say("join.or", one=told, other=each)
+    return told
 
 
 def score(
@@ -254,19 +277,5 @@ _FUNCTIONS: dict[str, Callable[..., pd.Series]] = {
     "seconds_per_epoch": seconds_per_epoch,
     "seconds_per_step": seconds_per_step,
 }
-_WORDS = {
-    "improvement": "improvement of {of} from {start:.0%} to {end:.0%} of the run",
-    "early_share": "share of the run's improvement of {of} in its first {end:.0%}",
-    "wobble": "lost from epoch to epoch, {of}",
-    "best": "best {of} of any epoch",
-    "running_gap": "train accuracy averaged over the last epoch, less test accuracy",
-    "pixel_nonzero": "fraction of images in which the pixel of {weight} is not black",
-    "first_moving_epoch": "first epoch with a gradient of {weight}",
-    "initial_gradient": "norm of the gradient of {parameter} before the first step",
-    "sign_changes": "share of epochs at which the gradient of {weight} changes sign",
-    "settling": "late gradient of {weight} relative to its largest",
-    "verdict_share": "share of a seed's checkpoints with the verdict {of}",
-    "fixed_share": "share of a step of {batch_size} examples that does not depend on the batch",
-    "interaction": "share of the map that is interaction",
-    "loop_ratio": "seconds of an epoch of the report's loop, {of} : {to}",
-}
+# Measures of a score over the run, or over a part of it.
+_WHOLE_RUN = ("improvement", "early_share", "wobble", "best")

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from optsweep.report.collection import Setting
+from optsweep.report.language import ENGLISH
 from optsweep.report.rules import Options
 from optsweep.report.settings import matches, varying
 
@@ -28,6 +29,7 @@ class Question:
         figures: Beside the curves: names of `figures.FIGURES`; `curves` puts these in their place.
         weight: A recorded weight whose gradient the answer compares with one that has a signal.
         network: What the network is called that was diagnosed with most seeds.
+        answer: Ids of the claims that answer it, each by the sentence for its verdict.
     """
 
     id: str
@@ -39,6 +41,7 @@ class Question:
     figures: Sequence[str] = ()
     weight: str = ""
     network: str = ""
+    answer: Sequence[str] = ()
 
     @property
     def is_timed(self) -> bool:
@@ -83,6 +86,7 @@ class Claim:
         quotes: What its author says, in the own words.
         margin_reason: Why a difference inside the margin does not matter.
         options: Numbers of the rule.
+        outcomes: What is found of it, in a sentence for each verdict; empty: nothing but that.
     """
 
     id: str
@@ -100,6 +104,7 @@ class Claim:
     quotes: Sequence[str] = ()
     margin_reason: str = ""
     options: Options = field(default_factory=Options)
+    outcomes: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def is_timed(self) -> bool:
@@ -139,16 +144,55 @@ def _with_values(cell: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str
 
 
 @dataclass(frozen=True)
+class Figure:
+    """A number of the report that is shown beside ours, and decides nothing.
+
+    Attributes:
+        id: Unique.
+        what: In words.
+        value: As reported.
+        unit: Of it.
+        experiment: Of ours.
+        cell: What is measured: values of a setting of the experiment.
+        measure: `name` of a measure, and its options.
+        times: What ours is multiplied by to be of the same extent, such as epochs.
+        why: It is not held against ours.
+    """
+
+    id: str
+    what: str
+    value: float
+    unit: str
+    experiment: str
+    cell: Mapping[str, Any]
+    measure: Mapping[str, Any]
+    times: float
+    why: str
+
+
+@dataclass(frozen=True)
 class Outline:
-    """All that a report is asked, and what its page is called.
+    """All that a report is asked, in one language, and what its page is called.
 
     Without questions, every sweep has a section of its own all the same.
+
+    Attributes:
+        title: Of the page.
+        lead: Below it.
+        questions: In the page's order.
+        claims: On all questions.
+        figures: What the report measured and no claim holds against the runs.
+        terms: What things are called that have no message: experiments, readings.
+        language: One of `language.LANGUAGES`.
     """
 
     title: str = "What the runs say"
     lead: str = ""
     questions: Sequence[Question] = ()
     claims: Sequence[Claim] = ()
+    figures: Sequence[Figure] = ()
+    terms: Mapping[str, str] = field(default_factory=dict)
+    language: str = ENGLISH
 
     def sections(self, experiments: Sequence[str]) -> list[tuple[Question, list[str]]]:
         """Every question with its experiments, the one of its own name first.

@@ -1,11 +1,10 @@
-"""One self-contained HTML page: questions, answers, figures, tables and claims."""
+"""One self-contained HTML page in one language: answers, figures, tables and claims."""
 
 from __future__ import annotations
 
-import inspect
 import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -13,15 +12,18 @@ import jinja2
 import pandas as pd
 from markupsafe import Markup
 
+from optsweep.report import forest
+from optsweep.report.answers import by_verdicts
 from optsweep.report.claims import Judgement
 from optsweep.report.collection import TRAINED, Collection
 from optsweep.report.comparison import Comparison, remarks
 from optsweep.report.comparison import readable as readable_scores
-from optsweep.report.drawing import COLOUR_NAMES, COLOURS, ORDERED
-from optsweep.report.findings import VERDICTS
+from optsweep.report.drawing import COLOUR_NAMES, DARK
+from optsweep.report.findings import VERDICTS, tally
+from optsweep.report.language import ENGLISH, Language, Text, language, listing, say
 from optsweep.report.measures import LEARNED
 from optsweep.report.multiplicity import LOOKS, expected_errors
-from optsweep.report.optimizers import best_per_optimizer, warnings
+from optsweep.report.numbers import SINGLE, numbers
 from optsweep.report.outline import Outline, Question
 from optsweep.report.pictures import Picture, SavedPicture, svg_of
 from optsweep.report.rules import RULES
@@ -52,7 +54,11 @@ _SCORES = {
     "train loss": "train_loss",
     "generalisation gap": "generalisation_gap",
 }
-_WORDS = ("optimizer", "init", "scheduler", "status", "experiments", "cell")
+_WORDS = ("optimizer", "init", "scheduler", "status", "experiments", "code", "cell")
+_COLUMNS = (*_SETTINGS, *_SCORES, "seconds", "seeds", "status", "experiments", "code", "cell")
+_BESIDE_OTHERS = "beside other work"
+# What of a page's typography must not be broken at the end of a line.
+_UNBROKEN = ((" ± ", "\u00a0±\u00a0"), (" %", "\u00a0%"), (" µs", "\u00a0µs"))
 
 
 @dataclass(frozen=True)
@@ -60,6 +66,8 @@ class Section:
     """All that the page shows of a question."""
 
     question: Question
+    answering: Sequence[Judgement]  # on the claims that answer it, of whatever question
+    brief: Sequence[str]  # the answer in two sentences where no claim gives it
     answer: str
     pictures: Sequence[SavedPicture]
     tables: dict[str, pd.DataFrame]
@@ -73,57 +81,82 @@ def render_page(
     outline: Outline,
     sections: Sequence[Section],
     searches: Sequence[SearchSection] = (),
+    links: Mapping[str, str] | None = None,
 ) -> str:
-    """The page as HTML text. Whatever came from a configuration is escaped."""
+    """The page as HTML text, in the outline's language.
+
+    Args:
+        collection: The runs.
+        outline: What they are asked, in one language.
+        sections: What was found, in no language yet.
+        searches: What searches found.
+        links: Languages of further pages, each with the file's name.
+
+    Whatever came from a configuration is escaped.
+    """
+    spoken = language(outline.language).knowing(outline.terms)
     judgements = [each for section in sections for each in section.judgements]
     questions = [[each.finding for each in one.judgements] for one in sections if one.judgements]
-    best = best_per_optimizer(collection)
+    shown = [_shown(section, outline, spoken) for section in sections]
     return (
-        _environment()
+        _environment(spoken)
         .get_template("page.html")
         .render(
             collection=collection,
             outline=outline,
-            sections=[_shown(section) for section in sections],
+            language=outline.language,
+            links=links or {},
+            sections=shown,
             searches=searches,
+            compared=[each for each in searches if each.is_comparison],
             markup=Markup,
             counts=Counter(each.verdict for each in judgements),
-            by_verdict={
-                verdict: [each for each in judgements if each.verdict == verdict]
-                for verdict in VERDICTS
-            },
+            balance=balance(judgements),
+            forest=_forest(shown),
+            ticks=[(tick, forest.place(tick)) for tick in forest.TICKS],
             num_claims=len(judgements),
+            numbers=numbers(collection, judgements, outline.figures),
+            claims={each.id: each for each in outline.claims},
+            single=SINGLE,
             looks=LOOKS,
             num_tested=len(questions),
             expected=[short(each) for each in expected_errors(questions)],
             not_alone=_not_alone(collection),
+            num_trained=int(collection.cells["status"].isin(TRAINED).sum()),
             learned=LEARNED,
-            best=best,
-            warnings=warnings(collection, best),
             totals=_totals(collection),
             problems=_problems(collection),
             damaged=[(str(each.path), each.reason) for each in collection.damaged],
             mixed_code=collection.mixed_code,
-            cell_columns=[
-                *_SETTINGS,
-                *_SCORES,
-                "seconds",
-                "seeds",
-                "status",
-                "experiments",
-                "cell",
-            ],
+            cell_columns=_COLUMNS,
             word_columns=_WORDS,
             cells=_cells(collection, searches),
-            rules={name: inspect.getdoc(rule) for name, rule in RULES.items()},
+            rules=list(RULES),
         )
     )
+
+
+def balance(judgements: Sequence[Judgement]) -> list[Text]:
+    """How many figures, observations and causes of the report stand, a sentence each."""
+    causes = [each for each in judgements if each.claim.cause]
+    figures = [each for each in judgements if each.claim.kind == SINGLE]
+    others = [each for each in judgements if each not in causes and each not in figures]
+    groups = {"figure": figures, "observation": others, "cause": causes}
+    return [
+        say(
+            "answer.claims",
+            claims=count(len(group), noun),
+            tally=tally([each.verdict for each in group]),
+        )
+        for noun, group in groups.items()
+        if group
+    ]
 
 
 def render_comparison(comparison: Comparison, picture: Picture | None) -> str:
     """The page of two cells or sweeps beside each other."""
     return (
-        _environment()
+        _environment(language(ENGLISH))
         .get_template("comparison.html")
         .render(
             comparison=comparison,
@@ -137,7 +170,7 @@ def render_comparison(comparison: Comparison, picture: Picture | None) -> str:
     )
 
 
-def _environment() -> jinja2.Environment:
+def _environment(spoken: Language) -> jinja2.Environment:
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("optsweep.report"),
         autoescape=True,
@@ -145,27 +178,61 @@ def _environment() -> jinja2.Environment:
         lstrip_blocks=True,
         undefined=jinja2.StrictUndefined,
     )
-    dark = COLOURS | ORDERED
-    colours = [(name, colour, dark[colour]) for colour, name in COLOUR_NAMES.items()]
-    environment.filters |= {"number": number, "short": short, "whisker": _whisker}
-    environment.globals |= {"interval": interval, "symbols": SYMBOLS, "zip": zip}
-    environment.globals["colours"] = colours
+    colours = [(name, colour, DARK[colour]) for colour, name in COLOUR_NAMES.items()]
+
+    def tell(text: Any) -> str:
+        told = spoken.tell(text)
+        for loose, tight in _UNBROKEN:
+            told = told.replace(loose, tight)
+        return told
+
+    environment.filters |= {"number": number, "short": short, "told": tell}
+    environment.globals |= {
+        "interval": interval,
+        "symbols": SYMBOLS,
+        "zip": zip,
+        "colours": colours,
+    }
+    environment.globals |= {"say": spoken.say, "messages": spoken.messages}
     return environment
 
 
-def _shown(section: Section) -> dict[str, Any]:
+def _shown(section: Section, outline: Outline, spoken: Language) -> dict[str, Any]:
+    """A section in a language."""
+    asked = {each.id: each for each in outline.questions}
+    claims = {each.id: each for each in outline.claims}
     return {
-        "question": section.question,
+        "question": asked.get(section.question.id, section.question),
         "cause": section.cause,
+        "brief": by_verdicts(section.question, section.answering, claims) or section.brief,
         "answer": section.answer,
         "pictures": section.pictures,
         "tables": {
             **{name: _of_words(table) for name, table in section.diagnoses.items()},
             **{name: _table(table) for name, table in section.tables.items()},
         },
-        "judgements": section.judgements,
+        "claims": [
+            (each, claims.get(each.claim.id, each.claim), forest.mark(each))
+            for each in section.judgements
+        ],
         "counts": Counter(each.verdict for each in section.judgements),
     }
+
+
+def _forest(shown: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Every question that has claims with an interval, and these."""
+    groups = [
+        {
+            "question": one["question"],
+            "claims": [
+                (each, claim, found)
+                for each, claim, found in one["claims"]
+                if found is not None and each.claim.kind != SINGLE
+            ],
+        }
+        for one in shown
+    ]
+    return [group for group in groups if group["claims"]]
 
 
 def _table(table: pd.DataFrame) -> dict[str, Any]:
@@ -190,8 +257,8 @@ def _totals(collection: Collection) -> list[str]:
     devices = sorted({str(device) for device in trained["device"]})
     return [
         count(len(trained), "trained cell"),
-        f"{len(collection.seeds):,} trained networks",
-        f"{number(hours, 1)} hours of training",
+        count(len(collection.seeds), "trained network"),
+        say("page.hours", hours=number(hours, 1)),
         *devices,
     ]
 
@@ -216,18 +283,27 @@ def _cells(
     experiments = collection.members.groupby("cell")["experiment"].agg(list).to_dict()
     for search in searches:
         for cell in search.cells:
-            experiments.setdefault(cell, []).append(f"search {search.name}")
+            experiments.setdefault(cell, []).append(say("page.search", name=search.name))
     chosen = collection.members.set_index("cell")["settings"].to_dict()
+    alone = set(collection.taken_alone([str(cell) for cell in collection.cells.index]))
     rows = []
     for cell, row in collection.cells.iterrows():
         facets = row["facets"]
         named = {**facets, "optimizer": family(facets)} if facets else chosen.get(cell, {})
         shown = [_setting(named.get(key)) for key in _SETTINGS.values()]
         shown += [_sortable(means.get(cell, {}).get(column), 4) for column in _SCORES.values()]
-        shown += [_sortable(row["seconds"], 1), _sortable(row["num_seeds"], 0)]
-        shown += [(row["status"], ""), (", ".join(experiments.get(cell, [])) or "–", "")]
+        timed = row["seconds"] is None or cell in alone
+        seconds = _sortable(row["seconds"], 1) if timed else (_BESIDE_OTHERS, "")
+        shown += [seconds, _sortable(row["num_seeds"], 0), (row["status"], "")]
+        names = dict.fromkeys(experiments.get(cell, []))
+        shown += [(listing(names) if names else "–", ""), (_code(row["code"]), "")]
         rows.append([*shown, (str(cell), "")])
     return rows
+
+
+def _code(code: Mapping[str, str] | None) -> str:
+    """The fingerprint of the sources that trained a cell."""
+    return str(code["optsweep"])[:8] if code else "–"
 
 
 def _setting(value: Any) -> tuple[str, object]:
@@ -239,16 +315,3 @@ def _sortable(value: Any, digits: int) -> tuple[str, object]:
     if value is None or math.isnan(value):
         return "–", ""
     return number(float(value), digits), float(value)
-
-
-def _whisker(judgement: Judgement) -> dict[str, float] | None:
-    """Where an interval lies, in percent of a strip that also holds what it is held against."""
-    found = judgement.finding
-    mean, low, high, n = found.effect
-    if n < 2 or not all(abs(value) < float("inf") for value in (mean, low, high)):
-        return None
-    ends = (low, high, found.reference)
-    room = (max(ends) - min(ends)) * 0.12 or 1.0
-    start, width = min(ends) - room, max(ends) - min(ends) + 2 * room
-    places = {"low": low, "high": high, "mean": mean, "reference": found.reference}
-    return {name: round(100 * (value - start) / width, 1) for name, value in places.items()}

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import pandas as pd
 
 from optsweep import runs
-from optsweep.report.answers import answer, cause
+from optsweep.report.answers import answer, brief, cause
 from optsweep.report.claims import Judgement, claims_table, judge
 from optsweep.report.collection import Collection, collect_runs
 from optsweep.report.diagnosis import diagnosed, kinds_table, readings_table
@@ -54,8 +54,11 @@ def write_report(
     outline: Outline,
     say: Callable[[str], None] = lambda line: None,
     num_processes: int = 1,
+    pages: Sequence[Outline] = (),
 ) -> Report:
     """Write `index.html`, `claims.csv`, `tables/` and `figures/`.
+
+    The first page is `index.html`; one in another language is `index.zh.html`, by its language.
 
     Args:
         folder: The runs, such as `multirun/`.
@@ -64,6 +67,7 @@ def write_report(
         say: Told what is being done, a line at a time.
         num_processes: Questions that are drawn side by side, if there are many. More than one
             is for programs that do nothing when they are imported: each process imports them.
+        pages: The outline in every language that is to have a page; empty: as it is.
 
     Raises:
         InputError: If there are no runs.
@@ -96,9 +100,16 @@ def write_report(
     # Tables beside a search are found by both that look for what sweeps and searches keep.
     damaged = list(dict.fromkeys([*collection.damaged, *unread]))
     collection = replace(collection, damaged=damaged)
-    page = out / runs.PAGE_FILE
-    runs.write_atomically(page, render_page(collection, outline, sections, searches))
-    return Report(page, collection.damaged, collection.mixed_code)
+    pages = pages or [outline]
+    names = {
+        each.language: runs.PAGE_FILE if each is pages[0] else f"index.{each.language}.html"
+        for each in pages
+    }
+    for one in pages:
+        others = {key: name for key, name in names.items() if key != one.language}
+        text = render_page(collection, one, sections, searches, others)
+        runs.write_atomically(out / names[one.language], text)
+    return Report(out / runs.PAGE_FILE, collection.damaged, collection.mixed_code)
 
 
 def _searches(folder: Path, figures: Path) -> tuple[list[SearchSection], list[Damage]]:
@@ -156,10 +167,19 @@ def _section(
         tables[experiment] = table
     drawn = draw_question(collection, question, experiments)
     pictures = [save(picture, out / runs.FIGURES_FOLDER) for picture in drawn]
+    answering = [each for each in judgements if each.claim.id in question.answer]
     paragraph = answer(collection, question, tables, own)
     told = cause(collection, question, experiments)
     return Section(
-        question, paragraph, pictures, tables, own, told, _diagnoses(collection, experiments, out)
+        question=question,
+        answering=answering,
+        brief=brief(collection, question, experiments),
+        answer=paragraph,
+        pictures=pictures,
+        tables=tables,
+        judgements=own,
+        cause=told,
+        diagnoses=_diagnoses(collection, experiments, out),
     )
 
 

@@ -18,6 +18,7 @@ from scipy import stats
 
 from optsweep.report import findings
 from optsweep.report.findings import HOLDS, REVERSED, Finding, Sample, all_hold
+from optsweep.report.language import Text, say
 from optsweep.report.statistics import (
     Interval,
     mean_interval,
@@ -112,7 +113,7 @@ def gains_more(samples: Samples, options: Options) -> Finding:
         modes = None
         if all(one.modes is not None for one in each):  # what the seed is for most of them
             modes = pd.concat([one.modes for one in each], axis=1).median(axis=1).round()
-        gains.append(Sample(f"median gain over {baseline.name}", gain, modes))
+        gains.append(Sample(say("of.gain", name=baseline.name), gain, modes))
     return greater(gains, options)
 
 
@@ -142,7 +143,7 @@ def near(samples: Samples, options: Options) -> Finding:
     return Finding(
         {REVERSED: p if known else 1.0},
         effect,
-        f"one more run of {one.name}",
+        say("of.one_more_run", name=one.name),
         reference=options.value,
         of_one_run=known,
     )
@@ -171,10 +172,16 @@ def of_ratios(rule: Rule, samples: Samples, options: Options) -> Finding:
     return replace(
         found,
         effect=Interval(estimate, low, high, found.effect.n),
-        of=found.of.replace(" − ", " : "),
+        of=_as_ratio(found.of),
         reference=math.exp(found.reference),
         signed=False,
     )
+
+
+def _as_ratio(of: str) -> str:
+    """What names a difference, for the ratio that it is the logarithm of."""
+    is_difference = isinstance(of, Text) and of.key == "of.less"
+    return say("of.ratio", **of.values) if is_difference else of  # type: ignore[attr-defined]
 
 
 def only(samples: Samples, options: Options) -> Finding:
@@ -203,7 +210,7 @@ def fails(samples: Samples, options: Options) -> Finding:
     it against one half.
     """
     (one,) = samples
-    return _held_by_most(one.values <= options.value, f"share of failed seeds, {one.name}")
+    return _held_by_most(one.values <= options.value, say("of.failed", name=one.name))
 
 
 def mostly(samples: Samples, options: Options) -> Finding:
@@ -212,7 +219,7 @@ def mostly(samples: Samples, options: Options) -> Finding:
     Decided as `fails` is: by the share of such seeds, with Wilson's interval, against one half.
     """
     (one,) = samples
-    return _held_by_most(one.values >= options.value, f"share of such seeds, {one.name}")
+    return _held_by_most(one.values >= options.value, say("of.such", name=one.name))
 
 
 def _held_by_most(which: pd.Series, told: str) -> Finding:
@@ -230,7 +237,7 @@ def identical(samples: Samples, options: Options) -> Finding:
     differences = paired_differences(left.values, right.values)
     same = bool((differences == 0).all())
     p = {HOLDS: float(not same), REVERSED: float(same)}
-    of = f"{left.name} − {right.name}"
+    of = say("of.less", left=left.name, right=right.name)
     return all_hold([Finding(p, mean_interval(differences), of, signed=True)])
 
 

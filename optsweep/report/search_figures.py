@@ -17,7 +17,9 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, MaxNLocator
 from numpy.typing import ArrayLike, NDArray
 
-from optsweep.report.drawing import HEATMAP, INK, PAPER, legend, log_scale, panels, styles
+from optsweep.report.curves import grey_told
+from optsweep.report.drawing import GREY, HEATMAP, INK, PAPER, legend, log_scale, panels, styles
+from optsweep.report.language import say, sentences
 from optsweep.report.pictures import Picture
 from optsweep.report.searches import TRIAL_COLUMNS, Search, Variant, key_in_words
 from optsweep.report.settings import in_words, phrase_value
@@ -28,9 +30,9 @@ _COLUMNS = 4
 NUM_ORDERS = 1000  # of the trials, for the band about the best so far
 
 
-def draw_search(search: Search) -> list[Picture]:
+def draw_search(search: Search, with_budget: bool = True) -> list[Picture]:
     """All figures that a search's trials allow."""
-    drawn = [budget(search)]
+    drawn = [budget(search)] if with_budget else []
     if len(search.variants) == 1:
         (variant,) = search.variants
         shares = importances(variant)
@@ -61,11 +63,7 @@ def history(search: Search, variant: Variant) -> Picture | None:
     axes.set(xlabel="trial", ylabel="objective: validation accuracy")
     _zoom(axes, variant.trials["objective"])
     legend(figure, axes)
-    caption = (
-        "Objective of every trial in its order, and the best so far. The band is what the same "
-        f"trials give in random order, between the quartiles of {NUM_ORDERS:,} orders: a search "
-        "that learns has its better trials late, and is below it until then."
-    )
+    caption = say("caption.search_history", orders=NUM_ORDERS)
     return Picture(f"{search.name}_history", figure, caption)
 
 
@@ -84,7 +82,7 @@ def slices(search: Search, variant: Variant) -> Picture | None:
         _zoom(axes, variant.trials["objective"])
     drawn[0].set_ylabel("objective")
     legend(figure, drawn[0])
-    return Picture(f"{search.name}_slice", figure, "Objective of all trials against each key.")
+    return Picture(f"{search.name}_slice", figure, say("caption.search_slice"))
 
 
 def importances(variant: Variant) -> dict[str, dict[str, float]]:
@@ -126,16 +124,8 @@ def draw_importances(search: Search, found: Mapping[str, Mapping[str, float]]) -
     axes.set(xlabel="share of importance")
     axes.grid(visible=False, axis="y")
     legend(figure, axes)
-    caption = (
-        "Importance of each key. fANOVA (Hutter et al. 2014): its share of the objective's "
-        "variance over the whole space. PED-ANOVA (arXiv:2304.10255): how far it tells the best "
-        "tenth of the trials from the others."
-    )
-    if "fANOVA" not in found:
-        caption = (
-            "Importance of each key by PED-ANOVA (arXiv:2304.10255): how far it tells the best "
-            "tenth of the trials from the others. pip install 'optsweep[fanova]' adds fANOVA."
-        )
+    both = "fANOVA" in found
+    caption = say("caption.search_importance" if both else "caption.search_ped_anova")
     return Picture(f"{search.name}_importance", figure, caption)
 
 
@@ -172,10 +162,7 @@ def parallel_coordinates(search: Search, variant: Variant) -> Picture | None:
     axes.grid(visible=False)
     for side in ("left", "bottom"):
         axes.spines[side].set_visible(False)
-    caption = (
-        "A line for each complete trial; lighter is better. A key that no trial had is passed "
-        "at its lower end, and objectives below the quartile are drawn there."
-    )
+    caption = say("caption.search_parallel")
     return Picture(f"{search.name}_parallel", figure, caption)
 
 
@@ -255,7 +242,7 @@ def contour(
     if not any(axes.collections for axes in drawn):
         return None
     figure.colorbar(surface, ax=drawn, label="objective")
-    caption = "Objective between the trials, interpolated linearly; lighter is better."
+    caption = say("caption.search_contour")
     return Picture(f"{search.name}_contour", figure, caption)
 
 
@@ -266,11 +253,17 @@ def budget(search: Search) -> Picture | None:
         return None
     figure = Figure(figsize=(10, 4.6), layout="constrained")
     axes = figure.subplots()
-    looks = styles([one.name for one in variants])
+    names = [one.name for one in variants]
+    reached = {one.name: float(one.best.value or 0.0) for one in variants if one.best}
+    looks = styles(names, ranked=sorted(names, key=lambda name: -reached[name]))
     everything: list[float] = []
     for one in variants:
         numbers, best = _best_so_far(one)
         everything += best
+        if looks[one.name].is_grey:
+            steps = range(1, len(numbers) + 1)
+            axes.plot(steps, best, color=GREY, drawstyle="steps-post", lw=1.0, zorder=1.5)
+            continue
         low, _, high = reordered(one)
         axes.fill_between(
             range(1, len(numbers) + 1),
@@ -293,11 +286,9 @@ def budget(search: Search) -> Picture | None:
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     _zoom(axes, pd.Series(everything))
     legend(figure, axes)
-    caption = (
-        "What each optimizer has reached for how many trials: a budget read off by eye. Bands: "
-        f"the same trials in random order, between the quartiles of {NUM_ORDERS:,} orders."
-    )
-    return Picture(f"{search.name}_budget", figure, caption)
+    told: list[str] = [say("caption.search_budget", orders=NUM_ORDERS)]
+    told.append(grey_told(list(looks), looks))
+    return Picture(f"{search.name}_budget", figure, sentences(told))
 
 
 def _points(axes: Axes, trials: pd.DataFrame, x: ArrayLike, size: int = 26) -> None:

@@ -13,7 +13,7 @@ import pandas as pd
 
 from optsweep import runs, seals
 from optsweep.config.checks import InputError
-from optsweep.report import tuned
+from optsweep.report import language, tuned
 from optsweep.report.drawing import style
 from optsweep.report.pictures import SavedPicture, save
 from optsweep.report.search_figures import draw_search
@@ -40,6 +40,7 @@ class SearchSection:
     finals: pd.DataFrame
     trials: pd.DataFrame
     cells: list[str]
+    is_comparison: bool = False  # of optimizers over tasks
 
 
 def search_sections(
@@ -58,9 +59,10 @@ def search_sections(
             search, found = None, [Damage(folder, f"is left out: {error}")]
         searches += [search] if search is not None else []
         damaged += found
-    compared = [each for each in tuned.comparisons(searches) if len(each.tasks) > 1]
+    compared = tuned.comparisons(searches)
     sections = [_over_tasks(each, figures) for each in compared]
-    return sections + [_section(search, figures) for search in searches], damaged
+    shown = {name for each in compared for name in each.searches}
+    return sections + [_section(one, figures, one.name in shown) for one in searches], damaged
 
 
 def _over_tasks(compared: tuned.Tuned, figures: Path) -> SearchSection:
@@ -68,20 +70,22 @@ def _over_tasks(compared: tuned.Tuned, figures: Path) -> SearchSection:
         pictures = tuned.draw(compared)
     return SearchSection(
         f"{compared.name}_over_tasks",
-        " ".join(tuned.sentences(compared)),
+        language.sentences(tuned.sentences(compared)),
         [save(picture, figures) for picture in pictures],
         tuned.scores_table(compared),
         pd.DataFrame(),
         [],
+        is_comparison=True,
     )
 
 
-def _section(search: Search, figures: Path) -> SearchSection:
+def _section(search: Search, figures: Path, is_compared: bool = False) -> SearchSection:
+    """A search's section; what a comparison shows of it is not drawn again."""
     with style():
-        pictures = draw_search(search)
+        pictures = draw_search(search, with_budget=not is_compared)
     return SearchSection(
         search.name,
-        " ".join(sentences(search)),
+        language.sentences(sentences(search)),
         [save(picture, figures) for picture in pictures],
         finals_table(search),
         readable_trials(trials_table(search)),

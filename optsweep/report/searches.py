@@ -14,10 +14,11 @@ from optuna.trial import FrozenTrial, TrialState
 
 from optsweep import runs
 from optsweep.config.checks import InputError, first_line
+from optsweep.report.language import Text, listing, say
 from optsweep.report.measures import LEARNED, has_two_modes
 from optsweep.report.settings import in_words
 from optsweep.report.statistics import Interval, Location, paired_differences
-from optsweep.report.wording import count, interval, listing, number
+from optsweep.report.wording import count, interval, number
 from optsweep.seals import SUMS_FILE, Damage
 from optsweep.search.integrity import damage_of_search
 from optsweep.search.space import at_edge
@@ -297,17 +298,24 @@ def sentences(search: Search) -> list[str]:
     winner = search.winner
     if winner is not None:
         told.append(
-            f"Trained again on {count(winner.test.n, 'fresh seed')}, validation images included, "
-            f"{_named(search, winner)} reaches {number(winner.test.estimate, 4)} test accuracy "
-            f"({interval(winner.test.low, winner.test.high, 4)})."
+            say(
+                "search.winner",
+                seeds=count(winner.test.n, "fresh seed"),
+                setting=_named(search, winner),
+                accuracy=number(winner.test.estimate, 4),
+                interval=interval(winner.test.low, winner.test.high, 4),
+            )
         )
     for final in search.finals:
         difference = search.difference(final)
         if difference is not None:
             told.append(
-                f"Against {_named(search, final)}, the difference is "
-                f"{number(difference.estimate, 4, '+')} "
-                f"({interval(difference.low, difference.high, 4, '+')})."
+                say(
+                    "search.against",
+                    setting=_named(search, final),
+                    difference=number(difference.estimate, 4, "+"),
+                    interval=interval(difference.low, difference.high, 4, "+"),
+                )
             )
     return told
 
@@ -315,32 +323,40 @@ def sentences(search: Search) -> list[str]:
 def _of_variant(variant: Variant) -> list[str]:
     best = variant.best
     trials = variant.trials
-    name = f"{in_words(variant.name)}: " if variant.name else ""
+    name = say("search.variant", name=in_words(variant.name)) if variant.name else Text("")
     stopped = int((trials["status"] == "stopped").sum())
-    refused = [f"{count(variant.num_refused, 'trial')} could not be built."]
+    num_trials = count(len(trials), "trial")
+    refused = [say("search.refused", trials=count(variant.num_refused, "trial"))]
     if best is None:
-        told = [f"{name}Of {count(len(trials), 'trial')}, none is best:"]
-        told += [f"{variant.num_diverged} diverged, and {stopped} stopped early."]
-        return [" ".join(told), *(refused if variant.num_refused else [])]
+        none = say(
+            "search.none",
+            variant=name,
+            trials=num_trials,
+            diverged=variant.num_diverged,
+            stopped=stopped,
+        )
+        return [none, *(refused if variant.num_refused else [])]
     params = in_words(
         " ".join(value if "," in key else f"{key}={value}" for key, value in best.params.items())
     )
-    told = [
-        f"{name}Of {count(len(trials), 'trial')}, trial {best.number} is best with "
-        f"{number(best.value, 4)} validation accuracy: {params}."
+    told: list[str] = [
+        say(
+            "search.best",
+            variant=name,
+            trials=num_trials,
+            number=best.number,
+            accuracy=number(best.value, 4),
+            setting=params,
+        )
     ]
     if stopped:
-        told.append(
-            f"{count(stopped, 'trial')} stopped early, which saved "
-            f"{variant.saved_fraction:.0%} of all epochs."
-        )
+        saved = f"{variant.saved_fraction:.0%}"
+        told.append(say("search.stopped", trials=count(stopped, "trial"), saved=saved))
     if variant.num_refused:
         told += refused
     if variant.edges:
-        told.append(
-            f"The best {listing([key_in_words(key) for key in variant.edges])} lies at "
-            "an end of its range: a better one may lie beyond."
-        )
+        keys = listing([key_in_words(key) for key in variant.edges])
+        told.append(say("search.edge", keys=keys))
     return told
 
 

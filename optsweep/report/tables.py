@@ -47,7 +47,7 @@ def setting_table(collection: Collection, question: Question, experiment: str) -
         for each of `METRICS`: `<metric>_mean`, `_std`, `_low`, `_high`;
         baseline, difference, `_low`, `_high`: of test accuracy from the baseline's; p, p_holm,
         smallest_p; epochs_to_target, steps_to_target, seconds_to_target: medians, infinite if
-        most seeds missed; num_reached; seconds.
+        most seeds missed; num_reached; seconds, both kinds of seconds only if taken alone.
     """
     settings = collection.settings_of(experiment)
     rows = [
@@ -118,7 +118,8 @@ def _row(
         **_difference(collection, setting, baseline),
     }
     row |= _target(collection, question, setting)
-    seconds = collection.cells.loc[list(setting.cells), "seconds"].astype(float).dropna()
+    alone = collection.taken_alone(setting.cells)
+    seconds = collection.cells.loc[alone, "seconds"].astype(float).dropna()
     return row | {"seconds": seconds.median() if len(seconds) else math.nan}
 
 
@@ -139,6 +140,8 @@ def _target(collection: Collection, question: Question, setting: Setting) -> dic
         return {f"{name}_to_target": math.nan for name in names} | {"num_reached": math.nan}
     ((column, target),) = question.target.items()
     times = time_to_target(collection.history_of(setting.cells), column, target)
+    if len(collection.taken_alone(setting.cells)) < len(setting.cells):
+        times["seconds"] = math.nan  # beside other work, they tell of that
     # The upper of two middle values: half of the seeds have reached the target by then.
     medians = times.quantile(interpolation="higher")
     reached = int((times["epochs"] < math.inf).sum())

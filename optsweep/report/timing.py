@@ -21,6 +21,7 @@ from matplotlib.figure import Figure
 
 from optsweep.report.collection import Collection, Setting
 from optsweep.report.drawing import INK, Style, log_scale, panels, styles
+from optsweep.report.language import say, sentences
 from optsweep.report.measures import seconds_per_step
 from optsweep.report.outline import Question
 from optsweep.report.pictures import Picture
@@ -65,14 +66,15 @@ def fit_step_time(batch_sizes: Sequence[float], seconds: Sequence[float]) -> Fit
 def step_times(collection: Collection, settings: Sequence[Setting]) -> pd.DataFrame:
     """Seconds per step: a row per repeated run, a column per batch size.
 
-    Only runs of one network are timings; in a stack of seeds a step trains all of them.
+    Only runs of one network are timings; in a stack of seeds a step trains all of them. A batch
+    size whose times were all taken beside other work has no column.
     """
     columns = {
         int(setting.facets["batch_size"]): seconds_per_step(collection, setting.cells)
         for setting in settings
         if setting.is_trained and _alone(collection, setting)
     }
-    return pd.DataFrame(columns).sort_index(axis=1)
+    return pd.DataFrame(columns).sort_index(axis=1).dropna(axis=1, how="all")
 
 
 def fixed_share(collection: Collection, settings: Sequence[Setting], batch_size: int) -> pd.Series:
@@ -112,9 +114,8 @@ class Peak:
     @property
     def told(self) -> str:
         """The measurement in a sentence."""
-        return (
-            f"The peak, {self.gflops:,.0f} GFLOP/s, is that of {self.measured_with} on "
-            f"{self.machine}, with all cores."
+        return say(
+            "caption.peak", gflops=self.gflops, measured=self.measured_with, machine=self.machine
         )
 
 
@@ -170,28 +171,27 @@ def timing(
     measured, fitted = styles(["measured", "fit"], "measured").values()
     draw(sizes, seconds, np.ceil(num_train / sizes), measured)
     names = {"measured (median)": drawn["step"].lines[0]}
-    caption = "Seconds per step, medians over repeated runs of a single network. "
+    told: list[str] = [say("caption.cost")]
     if len(sizes) > 2:
         fit = fit_step_time(list(sizes), list(seconds))
         smooth = np.geomspace(sizes.min(), sizes.max(), 100)
         per_step = fit.overhead + fit.per_example * smooth
         draw(smooth, per_step, num_train / smooth, Style(fitted.color, "--", ""))
         names["fit t(b) = a + c·b"] = drawn["step"].lines[-1]
-        caption += (
-            f"The fit: a = {short(fit.overhead * 1e6)} µs, c = {short(fit.per_example * 1e6)} µs. "
-        )
+        overhead, per_example = (short(each * 1e6) for each in (fit.overhead, fit.per_example))
+        told.append(say("caption.fit", overhead=overhead, per_example=per_example))
     peak = matmul_peak(collection.folder)
     if peak is not None and collection.cells.at[one.cells[0], "device"] == "cpu":
         line = drawn["arithmetic"].axhline(peak.gflops, color=INK, lw=1, ls=":")
         names["NumPy's matmul peak"] = line
-        caption += f"{peak.told} "
+        told.append(peak.told)
     for axes, title in zip(drawn.values(), titles, strict=True):
         axes.set(title=title, xlabel="batch size")
         log_scale(axes, "x")
         log_scale(axes, "y")
     figure.legend(names.values(), names.keys(), loc="outside lower center", ncols=3)
-    caption += f"A training example is taken to cost {flops:,} floating-point operations."
-    return Picture(f"{question.id}_cost", figure, caption)
+    told.append(say("caption.flops", flops=flops))
+    return Picture(f"{question.id}_cost", figure, sentences(told))
 
 
 def _alone(collection: Collection, setting: Setting) -> bool:

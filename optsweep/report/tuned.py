@@ -24,20 +24,19 @@ from scipy import stats
 
 from optsweep import runs
 from optsweep.config.checks import InputError
-from optsweep.report.drawing import FAINT, legend, panels, styles
-from optsweep.report.optimizers import profile
+from optsweep.report.drawing import GREY, MAX_LINES, legend, panels, styles
+from optsweep.report.language import listing, say
 from optsweep.report.pictures import Picture
 from optsweep.report.search_figures import NUM_ORDERS, reordered
 from optsweep.report.searches import Search, Variant
 from optsweep.report.settings import in_words
 from optsweep.report.statistics import CONFIDENCE, Interval
-from optsweep.report.wording import count, interval, listing, number
+from optsweep.report.wording import count, interval, number
 from optsweep.search.scores import validation_accuracies
 from optsweep.search.trials import CELL
 
 _NUM_RESAMPLES = 2000
 _CUT = 0.25  # of the values at either end, which an interquartile mean leaves out
-_NUM_COLOURED = 6  # lines of a panel that are told apart; the others are grey
 _COLUMNS = 3
 
 
@@ -62,10 +61,12 @@ class Tuned:
     Attributes:
         name: Of its searches.
         tasks: Task -> optimizer -> contender; every task has every optimizer.
+        searches: Their names.
     """
 
     name: str
     tasks: Mapping[str, Mapping[str, Contender]]
+    searches: Sequence[str] = ()
 
     @property
     def optimizers(self) -> list[str]:
@@ -143,40 +144,37 @@ def sentences(tuned: Tuned) -> list[str]:
     first, *others = tuned.optimizers
     seeds = {len(one.tests) for task in tuned.tasks.values() for one in task.values()}
     alike = [name for name in others if tuned.improvement(first, name).low <= 0.5]
-    told = [
-        f"{count(len(tuned.tasks), 'task')}, {count(len(others) + 1, 'optimizer')} with "
-        f"{count(tuned.num_trials, 'trial')} each, and {min(seeds)} fresh seeds for what was "
-        f"chosen: {first} is first with {number(tuned.score(first).estimate, 4)}."
+    told: list[str] = [
+        say(
+            "tuned.first",
+            tasks=count(len(tuned.tasks), "task"),
+            optimizers=count(len(others) + 1, "optimizer"),
+            trials=count(tuned.num_trials, "trial"),
+            seeds=min(seeds),
+            first=first,
+            accuracy=number(tuned.score(first).estimate, 4),
+        )
     ]
     if alike:
-        told.append(
-            f"It is not surely better than {listing(alike)}: a run of it ends above one of theirs "
-            "with a probability whose interval has one half in it."
-        )
+        told.append(say("tuned.alike", optimizers=listing(alike)))
     spreads = [tuned.spreads(name) for name in tuned.optimizers]
     of_seeds, of_searches = (
         float(np.median([each[key] for each in spreads])) for key in ("seeds", "searches")
     )
-    told.append(
-        f"Another seed changes a test accuracy by {number(of_seeds, 4)} (standard deviation, "
-        f"median of the optimizers), another search by {number(of_searches, 4)}."
-    )
+    told.append(say("tuned.spreads", seeds=number(of_seeds, 4), searches=number(of_searches, 4)))
     edges = [
         name
         for name in tuned.optimizers
         if any(task[name].variant.edges for task in tuned.tasks.values())
     ]
     if edges:
-        told.append(
-            f"At an end of a range lies a best value of {listing(edges)}: they may have more to "
-            "give."
-        )
+        told.append(say("tuned.edges", optimizers=listing(edges)))
     return told
 
 
 def draw(tuned: Tuned) -> list[Picture]:
-    """Budget curves for each task, and the profiles."""
-    return [_budgets(tuned), _profiles(tuned)]
+    """Budget curves for each task, and the profiles over several."""
+    return [_budgets(tuned), *([_profiles(tuned)] if len(tuned.tasks) > 1 else [])]
 
 
 def times_to_target(tuned: Tuned) -> pd.DataFrame:
@@ -195,6 +193,23 @@ def times_to_target(tuned: Tuned) -> pd.DataFrame:
     return pd.DataFrame.from_dict(rows, orient="index")
 
 
+def profile(times: pd.DataFrame) -> pd.DataFrame:
+    """The profile of each column of times: a row per task, infinite for a failure.
+
+    With t(o, k) the time of optimizer o on task k, its profile at r is the share of tasks with
+    t(o, k) <= r min over o' of t(o', k).
+
+    Returns:
+        A column per optimizer; index: the ratios at which a profile rises, 1 first.
+    """
+    fastest = times.min(axis=1)
+    ratios = times.div(fastest.where(fastest < math.inf, 1.0), axis=0)
+    rises = np.unique(ratios.to_numpy()[np.isfinite(ratios.to_numpy())])
+    steps = np.union1d([1.0], rises)
+    shares = {name: [(ratios[name] <= step).mean() for step in steps] for name in ratios}
+    return pd.DataFrame(shares, index=steps)
+
+
 def _compared(searches: Sequence[Search]) -> Tuned:
     shortest = min((search.name for search in searches), key=len)
     tasks = {}
@@ -207,7 +222,7 @@ def _compared(searches: Sequence[Search]) -> Tuned:
             )
             for one in search.variants
         }
-    return Tuned(shortest, tasks)
+    return Tuned(shortest, tasks, [search.name for search in searches])
 
 
 def _winners(search: Search) -> dict[str, NDArray[np.float64]]:
@@ -289,7 +304,7 @@ def _validation(contender: Contender) -> list[float]:
 
 
 def _budgets(tuned: Tuned) -> Picture:
-    shown = tuned.optimizers[:_NUM_COLOURED]
+    shown = tuned.optimizers[:MAX_LINES]
     looks = styles(shown)
     budget = tuned.num_trials
     num_rows = math.ceil(len(tuned.tasks) / _COLUMNS)
@@ -302,7 +317,7 @@ def _budgets(tuned: Tuned) -> Picture:
             numbers = range(1, budget + 1)
             ends.append(middle)
             if name not in looks:
-                axes.plot(numbers, middle, color=FAINT, linewidth=1, zorder=1)
+                axes.plot(numbers, middle, color=GREY, linewidth=1, zorder=1)
                 continue
             axes.fill_between(numbers, low, high, color=looks[name].color, alpha=0.12, lw=0)
             axes.plot(numbers, middle, label=name, markevery=budget, **vars(looks[name]))
@@ -310,23 +325,19 @@ def _budgets(tuned: Tuned) -> Picture:
         axes.set_ylim(float(np.median(last)) - 0.03, float(last.max()) + 0.004)
         axes.set(title=task, xlabel="trials", ylabel="best validation accuracy")
     legend(figure, drawn[0])
-    caption = (
-        "Best validation accuracy against the number of trials: medians and quartiles over "
-        f"{NUM_ORDERS:,} orders of the same trials. Coloured are the {len(shown)} with the "
-        "best test accuracy over all tasks; the others are grey."
-    )
+    caption = say("caption.budgets", orders=NUM_ORDERS, shown=len(shown))
     return Picture(f"{tuned.name}_budgets", figure, caption)
 
 
 def _profiles(tuned: Tuned) -> Picture:
     profiles = profile(times_to_target(tuned))
-    shown = tuned.optimizers[:_NUM_COLOURED]
+    shown = tuned.optimizers[:MAX_LINES]
     looks = styles(shown)
     figure = Figure(figsize=(10, 4.2), layout="constrained")
     axes = figure.subplots()
     for name in reversed(tuned.optimizers):
         if name not in looks:
-            axes.step(profiles.index, profiles[name], where="post", color=FAINT, linewidth=1)
+            axes.step(profiles.index, profiles[name], where="post", color=GREY, linewidth=1)
             continue
         every = max(1, len(profiles) // 8)
         look = vars(looks[name])
@@ -334,10 +345,5 @@ def _profiles(tuned: Tuned) -> Picture:
     axes.set(xlabel="epochs, as a multiple of the fastest optimizer's", ylabel="share of the tasks")
     axes.set(xlim=(1, max(1.05, float(profiles.index[-1]))), ylim=(0, 1.02))
     legend(figure, axes)
-    caption = (
-        f"Performance profiles over {count(len(tuned.tasks), 'task')}: the share on which an "
-        "optimizer, at its best setting, comes to the target within so many times the epochs of "
-        "the fastest. A task's target is the validation accuracy that half of the optimizers "
-        "reach; one that is missed is never reached. Higher and further left is better."
-    )
+    caption = say("caption.profiles", tasks=count(len(tuned.tasks), "task"))
     return Picture(f"{tuned.name}_profile", figure, caption)

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Sequence
+
+from optsweep.report.language import ENGLISH, language, listing, say
+
+__all__ = ["count", "interval", "listing", "number", "short"]
 
 # Losses on the way to divergence; written out they would be as long as a line.
 _LARGE = 1e7
@@ -46,22 +49,14 @@ def interval(low: float, high: float, digits: int, sign: str = "") -> str:
     return f"{number(low, digits, sign)} … {number(high, digits, sign)}"
 
 
-def listing(items: Sequence[str]) -> str:
-    """Items as a sentence has them.
-
-    >>> listing(["a"]), listing(["a", "b"]), listing(["a", "b", "c"])
-    ('a', 'a and b', 'a, b and c')
-    """
-    *others, last = items
-    return f"{', '.join(others)} and {last}" if others else last
-
-
 def count(n: int, noun: str, plural: str = "") -> str:
-    """A number with its noun.
+    """A number with its noun, in other languages too if the catalogues count it.
 
     >>> count(1, "seed"), count(3, "seed")
     ('1 seed', '3 seeds')
     """
+    if f"count.{noun}" in language(ENGLISH).messages:
+        return say(f"count.{noun}", n=n)
     return f"{n:,} {noun if n == 1 else plural or noun + 's'}"
 
 

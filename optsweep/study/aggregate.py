@@ -9,12 +9,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from optsweep.cli.mistakes import DAMAGED, OneLineParser, in_one_line
+from optsweep.config.checks import InputError
 from optsweep.runs import REPORT_FOLDER, RUNS_FOLDER
 from optsweep.surroundings import num_cores
 
 if TYPE_CHECKING:
     from optsweep.report.report import Report
 
+LANGUAGE_KEY = "report.language"
+# Both, for the second page costs a second and whoever wants the other need not know of it.
+DEFAULT = "both"
+CHOICES = (DEFAULT, "en", "zh")
 _MOST_NAMED = 20  # cells in a line; the page names all
 
 
@@ -28,10 +33,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         given = parser().parse_args(arguments)
         # Only now, for it takes its time.
         from optsweep.report.report import write_report  # noqa: PLC0415
-        from optsweep.study.content import outline  # noqa: PLC0415
+        from optsweep.study.content import outline, outlines  # noqa: PLC0415
 
+        given.runs, pages = asked(given.arguments)
         out = given.out or given.runs / REPORT_FOLDER
-        report = write_report(given.runs, out, outline(), _say, num_cores())
+        report = write_report(given.runs, out, outline(), _say, num_cores(), outlines(pages))
         _say(f"report: {report.page}")
     return tell(report)
 
@@ -60,10 +66,47 @@ def tell(report: Report) -> int:
     return DAMAGED if report.damaged else 0
 
 
+def asked(arguments: Sequence[str]) -> tuple[Path, str]:
+    """The folder of runs, and the language of the pages.
+
+    Raises:
+        InputError: If an argument is neither a folder nor `report.language=`.
+    """
+    folders = [each for each in arguments if "=" not in each]
+    chosen = DEFAULT
+    for each in arguments:
+        key, found, value = each.partition("=")
+        if not found:
+            continue
+        if key != LANGUAGE_KEY:
+            raise InputError(f"{key}: the report has no such setting; it has {LANGUAGE_KEY}")
+        chosen = value
+    if len(folders) > 1:
+        raise InputError(f"{folders[1]}: the report is of one folder, here {folders[0]}")
+    return Path(folders[0] if folders else RUNS_FOLDER), language_of(chosen)
+
+
+def language_of(value: str) -> str:
+    """A value of `report.language`.
+
+    Raises:
+        InputError: If it is none.
+    """
+    if value not in CHOICES:
+        raise InputError(f"{LANGUAGE_KEY}={value}: give one of {', '.join(CHOICES)}")
+    return value
+
+
 def parser() -> argparse.ArgumentParser:
     """The command's arguments."""
     made = OneLineParser("optsweep report", description="Make the report of a folder of runs.")
-    made.add_argument("runs", nargs="?", type=Path, default=Path(RUNS_FOLDER), metavar="RUNS")
+    made.add_argument(
+        "arguments",
+        nargs="*",
+        metavar="RUNS",
+        help=f"the folder, {RUNS_FOLDER} if not given; and {LANGUAGE_KEY}={'|'.join(CHOICES)}, "
+        f"{DEFAULT} if not given: two pages that are linked to each other",
+    )
     made.add_argument("--out", type=Path, help="default: RUNS/report")
     return made
 

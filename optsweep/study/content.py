@@ -1,17 +1,22 @@
-"""What the study asks, and what the report says: the four .yaml files beside this, read once."""
+"""What the study asks and what the report says: the .yaml files beside this, read once.
+
+English stands in them; zh/ has the same in Chinese, by the same ids.
+"""
 
 from __future__ import annotations
 
 import functools
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 from optsweep.config.checks import InputError, nearest
-from optsweep.report.outline import Claim, Outline, Question
+from optsweep.report.findings import HOLDS, NEGLIGIBLE, NOT_TESTED, REVERSED, UNDECIDED
+from optsweep.report.language import ENGLISH, LANGUAGES, language
+from optsweep.report.outline import Claim, Figure, Outline, Question
 from optsweep.report.rules import Options
 
 # Rules that hold a single figure or threshold against the runs, which have no use for a margin.
@@ -38,9 +43,18 @@ class Sentence:
 
 
 @functools.cache
-def outline() -> Outline:
-    """The study's questions and claims, in its order."""
-    asked, claimed = _read("questions"), _read("claims")
+def outline(name: str = ENGLISH) -> Outline:
+    """The study's questions and claims, in its order and in a language."""
+    return _english() if name == ENGLISH else _translated(_english(), name)
+
+
+def outlines(chosen: str = "both") -> list[Outline]:
+    """The study in the languages of its pages: en, zh, or both."""
+    return [outline(name) for name in LANGUAGES if chosen in (name, "both")]
+
+
+def _english() -> Outline:
+    asked, claimed, found = _read("questions"), _read("claims"), _read("outcomes")
     quoted: dict[str, list[str]] = {}
     for sentence in sentences():
         for claim in sentence.claims:
@@ -50,17 +64,84 @@ def outline() -> Outline:
         lead=asked["lead"],
         questions=tuple(Question(**entry) for entry in asked["questions"]),
         claims=tuple(
-            _claim(entry, claimed["margins"], quoted.get(entry["id"], ()))
+            replace(
+                _claim(entry, claimed["margins"], quoted.get(entry["id"], ())),
+                outcomes=_outcomes(found.get(entry["id"]), ENGLISH),
+            )
             for given in claimed["claims"]
             for entry in _by_both_gaps(given, claimed["gaps"])
         ),
+        figures=tuple(Figure(**entry) for entry in claimed["figures"]),
+        terms=asked["experiments"],
     )
 
 
-@functools.cache
-def topics() -> tuple[Mapping[str, Any], ...]:
-    """The topics of the discussion, in its order, as they stand in the file."""
-    return tuple(_read("discussion"))
+def _translated(english: Outline, name: str) -> Outline:
+    """The same with other words; whatever has none stays as it is."""
+    asked, claimed, found = (
+        _read(f"{name}/{each}") for each in ("questions", "claims", "outcomes")
+    )
+    words = _words_of_claims(claimed)
+    reasons = {
+        entry["reason"].strip(): claimed["margins"][kind][of]
+        for kind, entries in _read("claims")["margins"].items()
+        for of, entry in entries.items()
+    }
+    return replace(
+        english,
+        title=asked["title"],
+        lead=asked["lead"],
+        questions=tuple(
+            replace(
+                each,
+                part=asked["parts"].get(each.part, each.part),
+                **asked["questions"].get(each.id, {}),
+            )
+            for each in english.questions
+        ),
+        claims=tuple(
+            replace(
+                each,
+                **words.get(each.id, {}),
+                margin_reason=reasons.get(each.margin_reason, each.margin_reason),
+                outcomes=_outcomes(found.get(each.id), name),
+            )
+            for each in english.claims
+        ),
+        figures=tuple(replace(each, **claimed["figures"][each.id]) for each in english.figures),
+        terms={**asked["experiments"], **claimed["readings"]},
+        language=name,
+    )
+
+
+def _words_of_claims(claimed: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """By id; of a claim on both gaps also for the second."""
+    words: dict[str, dict[str, Any]] = {}
+    gaps = _read("claims")["gaps"]
+    both = {entry["id"] for entry in _read("claims")["claims"] if entry["measure"] == "gap"}
+    for name, told in claimed["claims"].items():
+        if name not in both:
+            words[name] = told
+            continue
+        for number, (gap, given) in enumerate(gaps.items()):
+            claim = told["claim"].removesuffix("。") + claimed["gaps"][gap]
+            own = {key: value for key, value in told.items() if key != "cause" or number == 0}
+            words[name + given["suffix"]] = own | {"claim": claim}
+    return words
+
+
+def _outcomes(told: Mapping[str, str] | None, name: str) -> dict[str, str]:
+    """A sentence for each verdict."""
+    if told is None:
+        return {}
+    say = functools.partial(language(name).say, whether=told["whether"])
+    return {
+        HOLDS: told["holds"],
+        REVERSED: told["reversed"],
+        NEGLIGIBLE: told.get("negligible", told["reversed"]),
+        UNDECIDED: say(f"outcome.{UNDECIDED}"),
+        NOT_TESTED: say(f"outcome.{NOT_TESTED}"),
+    }
 
 
 @functools.cache
@@ -73,7 +154,7 @@ def sentences() -> tuple[Sentence, ...]:
 
 
 def _read(name: str) -> Any:
-    return yaml.safe_load(Path(__file__).with_name(f"{name}.yaml").read_text(encoding="utf-8"))
+    return yaml.safe_load((Path(__file__).parent / f"{name}.yaml").read_text(encoding="utf-8"))
 
 
 def _by_both_gaps(

@@ -16,20 +16,20 @@ import pandas as pd
 from IPython.display import Image, Markdown, display
 
 from optsweep.config.checks import InputError
-from optsweep.report.answers import answer, cause
+from optsweep.report.answers import answer, brief, by_verdicts, cause
 from optsweep.report.claims import Judgement, judge
 from optsweep.report.collection import TRAINED, Collection, collect_runs, empty_collection
 from optsweep.report.figures import draw_question
 from optsweep.report.findings import VERDICTS
+from optsweep.report.language import ENGLISH, Language, language
 from optsweep.report.optimizers import best_per_optimizer, warnings
 from optsweep.report.outline import Question
-from optsweep.report.page import SYMBOLS
+from optsweep.report.page import SYMBOLS, balance
 from optsweep.report.pictures import Picture, png
 from optsweep.report.report import QUICK
 from optsweep.report.tables import markdown, readable, setting_table
 from optsweep.report.wording import count, interval, number
 from optsweep.study.content import outline
-from optsweep.study.discussion import balance, discuss
 
 _MAX_ROWS = 8  # of a search, no more than its best are shown
 _UNBROKEN = re.compile(" (±|…) ")
@@ -47,25 +47,15 @@ class Reader:
     judgements: Sequence[Judgement]
 
     def summary(self) -> None:
-        """The best setting of every optimizer, what to doubt about it, and all verdicts."""
-        best = best_per_optimizer(self.collection)
-        rows = [
-            {
-                "optimizer": one.optimizer,
-                "best setting": one.setting,
-                "chosen on": f"{one.chosen_by}, {number(one.chosen, 4)}",
-                "test accuracy": number(one.test.estimate, 4),
-                "95 % interval": interval(one.test.low, one.test.high, 4),
-                "seeds": str(one.test.n),
-                "of settings": str(one.num_settings),
-            }
-            for one in best
-        ]
+        """The answer to every question in two sentences, and how many claims stand."""
         _say(_totals(self.collection))
         _say(_without_result(self.collection))
-        if rows:
-            _say(_table(pd.DataFrame(rows)))
-        _say("\n".join(f"- {escaped(text)}" for text in warnings(self.collection, best)))
+        told = []
+        for question, experiments in outline().sections(self.collection.experiments):
+            if answered := self._brief(question, experiments):
+                told.append(f"- **{escaped(question.title)}**: {answered}")
+        _say("\n".join(told))
+        _say("\n".join(f"- {escaped(sentence)}" for sentence in balance(self.judgements)))
         _say(_table(self._verdicts()))
 
     def question(self, name: str, *figures: str) -> None:
@@ -83,11 +73,14 @@ class Reader:
         tables = {each: setting_table(self.collection, question, each) for each in experiments}
         if question.question:
             _say(f"*{escaped(question.question)}*")
-        _say(escaped(cause(self.collection, question, experiments)))
-        _say(escaped(answer(self.collection, question, tables, own)))
+        if answered := self._brief(question, experiments):
+            _say(f"**{answered}**")
+        _say(_told(cause(self.collection, question, experiments)))
         drawn = {each.name: each for each in draw_question(self.collection, question, experiments)}
         for figure in figures or list(drawn)[:1] or [name]:
             _show(drawn.get(figure), figure)
+        _say(_told(answer(self.collection, question, tables, own)))
+        _say(self._optimizers(experiments) if not own else "")
         for experiment, table in tables.items():
             _say(_settings(self.collection, experiment, table))
         _say("\n".join(_claim(each) for each in own))
@@ -102,22 +95,36 @@ class Reader:
             _say(f"### {escaped(question.title)}")
             self.question(question.id)
 
-    def discussion(self) -> None:
-        """What the verdicts mean together, in words that agree with them."""
-        _say("\n".join(f"- {escaped(sentence)}" for sentence in balance(self.judgements)))
-        for topic in discuss(self.judgements):
-            points = [
-                f"- {SYMBOLS[point.verdict]} {escaped(point.sentence)} *{escaped(point.evidence)}*"
-                for point in topic.points
-            ]
-            text = [f"### {escaped(topic.title)}", escaped(topic.about), "\n".join(points)]
-            _say("\n\n".join(text))
-
     def _find(self, name: str) -> tuple[Question, list[str]]:
         for question, experiments in outline().sections(self.collection.experiments):
             if question.id == name:
                 return question, experiments
         raise InputError(f"{name}: there is no such question, and no such sweep")
+
+    def _brief(self, question: Question, experiments: Sequence[str]) -> str:
+        claims = {each.id: each for each in outline().claims}
+        told = by_verdicts(question, self.judgements, claims)
+        return " ".join(map(_told, told or brief(self.collection, question, experiments)))
+
+    def _optimizers(self, experiments: Sequence[str]) -> str:
+        """The best setting of every optimizer of a search that gives each as many."""
+        best = best_per_optimizer(self.collection, experiments)
+        if not best:
+            return ""
+        rows = [
+            {
+                "optimizer": one.optimizer,
+                "best setting": one.setting,
+                "validation accuracy": number(one.chosen, 4),
+                "test accuracy": number(one.test.estimate, 4),
+                "95 % interval": interval(one.test.low, one.test.high, 4),
+                "seeds": str(one.test.n),
+                "of settings": str(one.num_settings),
+            }
+            for one in best
+        ]
+        doubts = [f"- {_told(text)}" for text in warnings(self.collection, best)]
+        return "\n".join([_table(pd.DataFrame(rows)), "", *doubts])
 
     def _verdicts(self) -> pd.DataFrame:
         """How many claims of each question have each verdict."""
@@ -158,6 +165,15 @@ def escaped(text: str) -> str:
     return re.sub(r"[\\`*_\[\]<>&$|~#]", lambda found: f"&#{ord(found[0])};", text)
 
 
+def _spoken() -> Language:
+    return language(ENGLISH).knowing(outline().terms)
+
+
+def _told(text: str) -> str:
+    """A text with the study's own names for its experiments, for Markdown."""
+    return escaped(_spoken().tell(text))
+
+
 def _say(text: str) -> None:
     if text:
         display(Markdown(text))
@@ -168,7 +184,7 @@ def _show(picture: Picture | None, name: str) -> None:
         _say(f"*No run is there from which {escaped(name)} could be drawn.*")
         return
     display(Image(png(picture), alt=picture.caption))
-    _say(f"*{escaped(picture.caption)}*")
+    _say(f"*{_told(picture.caption)}*")
 
 
 def _table(shown: pd.DataFrame) -> str:
@@ -180,8 +196,8 @@ def _table(shown: pd.DataFrame) -> str:
 def _settings(collection: Collection, experiment: str, table: pd.DataFrame) -> str:
     """The table of an experiment; of a search with many settings the best ones."""
     if not collection.searches([experiment]):
-        return f"**{escaped(experiment)}**:\n\n{_table(readable(table).drop(columns=_LEFT_OUT))}"
-    told = f"**{escaped(experiment)}**, a search on validation images"
+        return f"**{_told(experiment)}**:\n\n{_table(readable(table).drop(columns=_LEFT_OUT))}"
+    told = f"**{_told(experiment)}**, a search on validation images"
     if len(table) > _MAX_ROWS:
         told += f", its best {_MAX_ROWS} of {len(table)} settings"
         absent = (~table["status"].isin(TRAINED)).sum()
@@ -195,10 +211,11 @@ def _settings(collection: Collection, experiment: str, table: pd.DataFrame) -> s
 def _claim(judgement: Judgement) -> str:
     claim = judgement.claim
     told = [f"- {SYMBOLS[judgement.verdict]} **{judgement.verdict}**: {escaped(claim.claim)}"]
+    told += [f"**{escaped(claim.outcomes[judgement.verdict])}**"] if claim.outcomes else []
     told += [f"Reported: {escaped(str(claim.reported))}."] if claim.reported else []
     told += [f"Cause given: {escaped(claim.cause)}"] if claim.cause else []
     told += [f"Test: {escaped(claim.test)}"] if claim.test else []
-    return " ".join([*told, f"*{escaped(judgement.evidence)}*"])
+    return " ".join([*told, f"*{_told(judgement.evidence)}*"])
 
 
 def _totals(collection: Collection) -> str:

@@ -22,7 +22,7 @@ from optsweep.cli.mistakes import OneLineParser, count, in_one_line
 from optsweep.cli.overrides import options
 from optsweep.cli.time_left import Clock, guess, in_words
 from optsweep.config.checks import InputError
-from optsweep.study.aggregate import tell
+from optsweep.study.aggregate import DEFAULT, LANGUAGE_KEY, language_of, tell
 from optsweep.study.apart import train_apart
 from optsweep.study.constraints import keep_constraints
 from optsweep.study.experiments import (
@@ -52,6 +52,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _reproduce(given: argparse.Namespace) -> int:
     console = Console(highlight=False, soft_wrap=True)
+    chosen = _language(given.set)
     comparison = _comparison(given)
     names = given.only or options("experiment", config_dir())
     console.print("optsweep: composing every cell of the study")
@@ -81,10 +82,18 @@ def _reproduce(given: argparse.Namespace) -> int:
     out = given.out or root / runs.REPORT_FOLDER
     if line := keep_constraints(out, _results(experiments)):
         console.print(line)
-    code = tell(_report(root, out, console))
+    code = tell(_report(root, out, chosen, console))
     if failures:
         print(f"optsweep: error: failed: {', '.join(failures)}", file=sys.stderr)
     return 1 if failures else code
+
+
+def _language(settings: list[str]) -> str:
+    """The language of the report's pages, taken out of the settings of all cells."""
+    chosen = [each for each in settings if each.startswith(f"{LANGUAGE_KEY}=")]
+    for each in chosen:
+        settings.remove(each)
+    return language_of(chosen[-1].partition("=")[2]) if chosen else DEFAULT
 
 
 def _train_all(experiments: Sequence[Experiment], clock: Clock, console: Console) -> list[str]:
@@ -220,12 +229,12 @@ def _look_again(
                 clock.learn(one.cell, own[0].result(one.cell) or {"status": "missing"})
 
 
-def _report(root: Path, out: Path, console: Console) -> Report:
+def _report(root: Path, out: Path, chosen: str, console: Console) -> Report:
     from optsweep.report.report import write_report  # noqa: PLC0415
-    from optsweep.study.content import outline  # noqa: PLC0415
+    from optsweep.study.content import outline, outlines  # noqa: PLC0415
 
     console.print(f"\nreport: {out}")
-    return write_report(root, out, outline(), num_processes=num_cores())
+    return write_report(root, out, outline(), num_processes=num_cores(), pages=outlines(chosen))
 
 
 def _measure_loops(root: Path, timed: Experiment, console: Console) -> None:
@@ -294,6 +303,6 @@ def parser() -> argparse.ArgumentParser:
         nargs="+",
         default=[],
         metavar="KEY=VALUE",
-        help="further settings of every cell, such as trainer.device=cpu",
+        help="further settings of every cell, such as trainer.device=cpu, and report.language",
     )
     return made

@@ -4,12 +4,13 @@ import pytest
 from run_tree import config_of, curve, write_cell, write_experiment
 
 from optsweep.report.report import write_report
-from optsweep.study.content import outline
+from optsweep.study.content import outline, outlines
 
 
 @pytest.fixture(scope="module")
 def page(tree, tmp_path_factory):
-    return write_report(tree, tmp_path_factory.mktemp("report"), outline()).page
+    out = tmp_path_factory.mktemp("report")
+    return write_report(tree, out, outline(), pages=outlines()).page
 
 
 @pytest.fixture
@@ -91,6 +92,34 @@ def test_the_filter_keeps_rows_with_all_words(opened):
     index, _ = heading(opened, "init")
     assert column(opened, index) == ["gaussian"]
     assert opened.find_element("id", "shown").text == "1 of 5 cells"
+
+
+def test_the_other_language_is_a_click_away(opened):
+    opened.find_element("link text", "中文").click()
+    assert opened.find_element("tag name", "html").get_attribute("lang") == "zh-Hans"
+    assert "哪种优化器" in opened.find_element("tag name", "h1").text
+    assert opened.find_element("id", "theme").text == "深色"
+    opened.find_element("id", "filter").send_keys("gaussian")
+    assert opened.find_element("id", "shown").text == "5种设置中的1种"
+    code = "return document.documentElement.scrollWidth <= innerWidth"
+    assert opened.execute_script(code)
+    opened.find_element("link text", "English").click()
+    assert "Which optimizer" in opened.find_element("tag name", "h1").text
+
+
+def test_a_line_of_the_forest_leads_to_its_claim(browser, tmp_path):
+    curves = {seed: curve((2, 0.1), (1, 0.7 + 0.001 * seed)) for seed in range(5)}
+    higher = {seed: curve((2, 0.1), (0.5, 0.8 + 0.002 * seed)) for seed in range(5)}
+    cells = {
+        write_cell(tmp_path, config_of(init=init), scores): f"init={init}"
+        for init, scores in (("gaussian", curves), ("default", higher))
+    }
+    write_experiment(tmp_path, "r1_init", cells)
+    browser.get(write_report(tmp_path, tmp_path / "report", outline()).page.as_uri())
+    line = browser.find_element("css selector", "#figure-forest .rows a")
+    assert line.get_attribute("title").startswith("Gaussian initialisation lowers the loss more")
+    browser.execute_script("arguments[0].click()", line)
+    assert browser.current_url.endswith("#claim-r1_init_gaussian_slow_start")
 
 
 def test_light_and_dark_follow_the_system(opened):

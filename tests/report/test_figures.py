@@ -17,12 +17,12 @@ from run_tree import config_of, curve, write_cell, write_experiment
 from optsweep import runs
 from optsweep.report import curves
 from optsweep.report.collection import TRAINED, collect_runs
-from optsweep.report.drawing import COLOURS, INK, ORDERED, styles
+from optsweep.report.drawing import COLOURS, INK, MAX_LINES, ORDERED, styles
 from optsweep.report.figures import draw_question
 from optsweep.report.grids import gains
-from optsweep.report.optimizers import profile
 from optsweep.report.outline import Outline, Question
 from optsweep.report.pictures import Picture, save
+from optsweep.report.tuned import profile
 
 OUTLINE = Outline(questions=[Question("r1_init", "Initialisation", baseline={"init": "default"})])
 
@@ -97,12 +97,22 @@ def test_a_name_is_drawn_as_it_is(tmp_path, name):
 
 
 def test_lines_are_told_apart_by_colour_dash_and_marker():
-    names = [f"setting {index}" for index in range(10)]
+    names = [f"setting {index}" for index in range(MAX_LINES)]
     found = styles(names, baseline="setting 3")
     assert found["setting 3"].color == INK
-    assert len({(one.color, str(one.linestyle)) for one in found.values()}) == 10
-    assert len({one.marker for one in found.values()}) == 10
-    assert len({one.color for one in found.values()}) == 10
+    assert len({str(one.linestyle) for one in found.values()}) == MAX_LINES
+    assert len({one.marker for one in found.values()}) == MAX_LINES
+    assert len({one.color for one in found.values()}) == MAX_LINES
+
+
+def test_of_many_lines_some_from_best_to_worst_are_told_apart_and_the_others_grey():
+    names = [f"setting {index}" for index in range(10)]
+    found = styles(names, baseline="setting 3", ranked=names[::-1])
+    shown = [name for name, look in found.items() if not look.is_grey]
+    assert len(shown) == MAX_LINES
+    assert {"setting 0", "setting 3", "setting 9"} <= set(shown)
+    assert len({found[name].color for name in shown}) == MAX_LINES
+    assert list(found) == names
 
 
 def test_ordered_colours_get_lighter_and_can_be_read_on_paper():
@@ -185,3 +195,18 @@ def test_a_picture_is_written_whole_or_not_at_all(tree, tmp_path, monkeypatch):
     save(Picture("empty", Figure(), ""), tmp_path)
     names = {path.name for path in tmp_path.iterdir()}
     assert names == {"history.csv", "curves.png", "empty.png", "empty.svg"}
+
+
+def test_times_beside_other_work_are_not_drawn(tmp_path):
+    cells = {}
+    for size, load in ((32, 0.0), (256, 0.05), (1000, 0.9)):
+        scores = {seed: curve((2, 0.1), (1, 0.5), (0.8, 0.6)) for seed in range(2)}
+        cell = write_cell(tmp_path, config_of(batch_size=size), scores, other_cores=load)
+        cells[cell] = f"batch_size={size}"
+    write_experiment(tmp_path, "sizes", cells)
+    collection, asked = collect_runs(tmp_path), Question("sizes", "Sizes")
+    drawn = curves.loss_against_seconds(collection, asked, ["sizes"])
+    names = drawn.figure.axes[0].get_legend_handles_labels()[1]
+    assert names == ["batch size 32", "batch size 256"]
+    assert "1 setting is left out" in drawn.caption
+    assert len(curves.equal_steps(collection, asked, ["sizes"]).figure.axes[0].get_lines()) == 3

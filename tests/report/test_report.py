@@ -17,7 +17,7 @@ from optsweep.config.checks import InputError
 from optsweep.report.answers import answer
 from optsweep.report.claims import judge
 from optsweep.report.collection import collect_runs
-from optsweep.report.optimizers import best_per_optimizer, warnings
+from optsweep.report.optimizers import best_per_optimizer, ranking, warnings
 from optsweep.report.report import write_report
 from optsweep.report.tables import setting_table
 from optsweep.report.timing import matmul_peak, measure_machine
@@ -175,28 +175,51 @@ def test_an_answer_is_told_by_the_numbers(tree):
     )
 
 
-def test_the_best_of_an_optimizer_is_not_chosen_on_the_test_split(tmp_path):
-    def write(lr: float, validation: float, test: float) -> None:
-        scores = curve((2, 0.1), (1, test))
-        for each in scores:
-            each |= {"val_loss": 1.0, "val_accuracy": validation}
-        write_cell(tmp_path, config_of(lr=lr, val_size=100), dict.fromkeys(range(3), scores))
+@pytest.fixture
+def grid(tmp_path):
+    """`grid({momentum: {rate: (validation, test accuracy)}})`: a search over both."""
 
-    write(0.1, validation=0.7, test=0.9)
-    write(0.2, validation=0.8, test=0.6)
-    write(0.4, validation=0.6, test=0.5)
-    write_cell(tmp_path, config_of(lr=0.8), {0: curve((2, 0.1), (1, 0.99))})  # not held out
-    collection = collect_runs(tmp_path)
-    (best,) = best_per_optimizer(collection)
-    assert (best.optimizer, best.setting, best.chosen_by) == ("sgd", "lr 0.2", "validation")
+    def made(tried):
+        cells = {}
+        for momentum, rates in tried.items():
+            for lr, (validation, test) in rates.items():
+                scores = curve((2, 0.1), (1, test))
+                for each in scores:
+                    each |= {"val_loss": 1.0, "val_accuracy": validation}
+                config = config_of(momentum=momentum, lr=lr, val_size=100)
+                cell = write_cell(tmp_path, config, dict.fromkeys(range(5), scores))
+                cells[cell] = f"optimizer.momentum={momentum} optimizer.lr={lr}"
+        write_experiment(tmp_path, "grid", cells)
+        return collect_runs(tmp_path)
+
+    return made
+
+
+def test_the_best_of_an_optimizer_is_not_chosen_on_the_test_split(grid):
+    rates = {0.1: (0.7, 0.9), 0.2: (0.8, 0.6), 0.4: (0.6, 0.5)}
+    lower = {lr: (v - 0.1, t - 0.1) for lr, (v, t) in rates.items()}
+    collection = grid({0.0: rates, 0.9: lower})
+    best, other = best_per_optimizer(collection, ["grid"])
+    assert (best.optimizer, best.setting) == ("sgd", "lr 0.2")
     assert (best.chosen, best.test.estimate, best.num_settings) == pytest.approx((0.8, 0.6, 3))
-    assert best.edges == ()
-    assert warnings(collection, [best]) == []
-    write(0.8, validation=0.9, test=0.6)
-    collection = collect_runs(tmp_path)
-    assert warnings(collection, best_per_optimizer(collection)) == [
-        "The best lr of sgd is the last one tried: a better one may lie beyond."
-    ]
+    assert (best.edges, other.optimizer) == ((), "sgd with momentum")
+    assert warnings(collection, [best, other]) == []
+    first, sure = ranking(collection, [best, other])
+    assert first.startswith("Of 2 optimizers at the best of 3 settings each")
+    assert "ahead of each of the others" in sure
+
+
+def test_an_optimizer_of_which_more_was_tried_is_not_compared(grid):
+    few = {0.1: (0.7, 0.7), 0.2: (0.8, 0.8), 0.4: (0.9, 0.9)}
+    collection = grid({0.0: few, 0.9: few})
+    best = best_per_optimizer(collection, ["grid"])
+    assert {one.optimizer for one in best} == {"sgd", "sgd with momentum"}
+    assert warnings(collection, best)[0] == (
+        "The best learning rate of sgd is the last one tried: a better one may lie beyond."
+    )
+    assert ranking(collection, best)[1].startswith("It is not surely ahead by more than 0.005 of")
+    many = {**few, 0.8: (0.95, 0.95), 1.6: (0.99, 0.99)}
+    assert best_per_optimizer(grid({0.0: few, 0.9: many}), ["grid"]) == []
 
 
 def test_the_machine_is_measured_once(tmp_path):

@@ -9,12 +9,12 @@ import pandas as pd
 import pytest
 
 from optsweep import runs
-from optsweep.report.optimizers import profile
 from optsweep.report.searches import Final, Search, Variant
 from optsweep.report.statistics import Location
 from optsweep.report.tuned import (
     comparisons,
     draw,
+    profile,
     scores_table,
     sentences,
     times_to_target,

@@ -3,6 +3,7 @@
 import pytest
 
 from optsweep.report.claims import judge
+from optsweep.report.drawing import FAINT, GREY, INK, MAX_LINES
 from optsweep.report.figures import FIGURES, draw_question
 from optsweep.report.findings import NOT_TESTED
 from optsweep.report.rules import RULES
@@ -13,9 +14,8 @@ THRESHOLDS = ("at_least", "at_most", "times", "near", "only_at_least", "fails", 
 # Beside the curves of every experiment and the map and best settings of every search.
 DRAWN = {
     "r1_batch_size": {"r1_batch_size_equal_seconds", "r1_batch_size_equal_steps"},
-    "r1_scheduler": {"r1_scheduler_schedules"},
+    "r1_scheduler": {"r1_scheduler_schedules", "r1_scheduler_long_schedules"},
     "r1_scheduler_lenet": {"r1_scheduler_lenet_gains"},
-    "r3_scheduler": {"r3_scheduler_schedules", "r3_scheduler_tuned_schedules"},
     "b1_timing": {"b1_timing_cost"},
     "b4_adamw": {"b4_adamw_weight_norms"},
     "b5_gradients": {f"b5_gradients_{name}" for name in ("norms", "traces", "signal")},
@@ -23,7 +23,7 @@ DRAWN = {
         f"b5_why_slow_{name}" for name in ("stability", "forks", "spectra", "verdicts", "pixels")
     },
     "b6_layerwise": {"b6_layerwise_batch_size"},
-    "lr_grid": {"lr_grid_profile"},
+    "lr_grid": {"lr_grid_map", "lr_grid_best"},
 }
 
 
@@ -110,7 +110,12 @@ def test_every_question_gets_its_figures(planned):
     sections = outline().sections(planned.experiments)
     assert [question for question, _ in sections] == list(outline().questions)
     for question, names in sections:
-        found = [picture.name for picture in draw_question(planned, question, names)]
+        pictures = draw_question(planned, question, names)
+        found = [picture.name for picture in pictures]
+        for picture in pictures:
+            for axes in picture.figure.axes:
+                told_apart = {line.get_color() for line in axes.lines} - {INK, GREY, FAINT}
+                assert len(told_apart) <= MAX_LINES, picture.name
         assert len(set(found)) == len(found)
         assert DRAWN.get(question.id, set()) <= set(found)
         searches = planned.searches(names)

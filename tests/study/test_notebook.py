@@ -28,7 +28,7 @@ def test_cells_of_every_status_are_told(tree, shown):
     reader.summary()
     for status in ("partly diverged", "missing", "partial", "corrupt"):
         assert f"- {status}: 1 cell: " in said(shown)
-    assert "| sgd |" in said(shown)
+    assert "- **Initialisation**: The runs do not decide whether Gaussian weights" in said(shown)
 
     shown.clear()
     reader.question("r1_init")
@@ -49,10 +49,10 @@ def test_without_runs_everything_can_be_shown(tmp_path, shown):
     reader = read_study(tmp_path)
     assert said(shown).startswith(f"**{tmp_path}: no runs in it; cells are expected in")
     reader.summary()
-    reader.question("lr_grid", "lr_grid_profile")
+    reader.question("lr_grid", "lr_grid_best")
     reader.others()
-    reader.discussion()
     assert "0 trained cells of 0" in said(shown)
+    assert "Fewer than two optimizers have been trained here" in said(shown)
     assert "Of 37 tests of causes, 37 are not tested here." in said(shown)
 
 

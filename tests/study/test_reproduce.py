@@ -167,6 +167,7 @@ def test_quick_marks_its_folder(run, tmp_path):
         (["--only", "r1_inti"], "--only r1_inti: there is no such experiment; did you mean r1_"),
         (["--num-seeds", "0"], "argument --num-seeds: 0: expected a whole number from 1"),
         (["--only", "r1_init", "--set", "trainer.epoch=1"], "there is no key trainer.epoch; did"),
+        (["--set", "report.language=fr"], "report.language=fr: give one of both, en, zh"),
         (["--onyl", "r1_init"], "unrecognized arguments: --onyl r1_init"),
     ],
 )

@@ -11,7 +11,7 @@
   const compare = (a, b, sign) => {
     if (a === "–" || b === "–") return (a === "–") - (b === "–");
     if (typeof a === "number" && typeof b === "number") return sign * (a - b);
-    if (typeof a === typeof b) return sign * a.localeCompare(b, "en", { numeric: true });
+    if (typeof a === typeof b) return sign * a.localeCompare(b, document.documentElement.lang, { numeric: true });
     return sign * (typeof a === "number" ? -1 : 1);
   };
   headings.forEach((heading, column) => {
@@ -35,7 +35,7 @@
       row.hidden = !words.every((word) => text.includes(word));
       count += !row.hidden;
     }
-    shown.textContent = `${count} of ${body.rows.length} cells`;
+    shown.textContent = shown.dataset.told.replace("{n}", count).replace("{total}", body.rows.length);
   };
   filter.addEventListener("input", narrow);
   narrow();
@@ -43,7 +43,7 @@
   const theme = document.getElementById("theme");
   const dark = () => (document.documentElement.dataset.theme
     ?? (matchMedia("(prefers-color-scheme: dark)").matches ? "dark" : "light")) === "dark";
-  const name = () => { theme.textContent = dark() ? "Light" : "Dark"; };
+  const name = () => { theme.textContent = dark() ? theme.dataset.light : theme.dataset.dark; };
   theme.addEventListener("click", () => {
     document.documentElement.dataset.theme = dark() ? "light" : "dark";
     name();

@@ -1,0 +1,81 @@
+"""The catalogues: complete, alike, and used for all that a page says."""
+
+import pickle
+import re
+import string
+from pathlib import Path
+
+import pytest
+
+import optsweep
+from optsweep.report.language import (
+    CHINESE,
+    ENGLISH,
+    Text,
+    language,
+    listing,
+    say,
+    sentence_start,
+    sentences,
+)
+
+MESSAGES = {name: language(name).messages for name in (ENGLISH, CHINESE)}
+PACKAGE = Path(optsweep.__file__).parent
+CJK = re.compile(r"[\u4e00-\u9fff]")
+
+
+def fields_of(message) -> set[str]:
+    text = message if isinstance(message, str) else "".join(message.values())
+    return {name for _, name, _, _ in string.Formatter().parse(text) if name}
+
+
+def test_both_languages_have_the_same_messages():
+    assert list(MESSAGES[ENGLISH]) == list(MESSAGES[CHINESE])
+
+
+@pytest.mark.parametrize("key", MESSAGES[ENGLISH])
+def test_a_message_is_filled_with_the_same_in_both(key):
+    english, chinese = (MESSAGES[name][key] for name in (ENGLISH, CHINESE))
+    assert fields_of(english) == fields_of(chinese)
+    words = re.sub(r"\{[^}]*\}|µs|GFLOP/s|fANOVA", "", str(chinese))
+    if re.search(r"[a-z]{4}", words) and not key.startswith(("page.lang", "page.font")):
+        assert CJK.search(str(chinese))
+
+
+def test_every_message_that_the_code_asks_for_is_there():
+    asked = set()
+    for path in [*PACKAGE.glob("report/*.py"), *PACKAGE.glob("report/templates/*.html")]:
+        asked |= set(re.findall(r'\bsay\(\s*"([\w. ]+)"[,)]', path.read_text()))
+    assert len(asked) > 100
+    assert asked <= set(MESSAGES[ENGLISH])
+
+
+def test_a_text_is_english_and_remembers_its_message():
+    text = sentences([say("answer.more", n=3), "", say("count.seed", n=1)])
+    assert text == "3 more 1 seed"
+    assert language(CHINESE).tell(text) == "另外3种1个种子"
+    sent = pickle.loads(pickle.dumps(text))  # as it comes from another process
+    assert language(CHINESE).tell(sent) == "另外3种1个种子"
+
+
+def test_lists_and_the_start_of_a_sentence():
+    items = listing(["a", Text("b"), say("count.seed", n=2)])
+    assert items == "a, b and 2 seeds"
+    assert language(CHINESE).tell(items) == "a、b、2个种子"
+    assert listing([]) == ""
+    assert sentence_start(say("measure.test_loss")) == "Test loss"
+    assert language(CHINESE).tell(sentence_start(say("measure.test_loss"))) == "测试损失"
+
+
+def test_terms_are_told_wherever_they_stand():
+    spoken = language(CHINESE).knowing({"r1_init": "三种初始化"})
+    assert spoken.tell("completed") == "完成"
+    told = say("answer.sibling_nothing", experiment="r1_init")
+    assert (told, spoken.tell(told)) == ("r1_init has no result yet.", "三种初始化：还没有结果。")
+
+
+def test_there_is_no_other_language():
+    with pytest.raises(ValueError, match="language fr: there are en, zh"):
+        language("fr")
+    with pytest.raises(KeyError):
+        language(CHINESE).say("page.nothing")
