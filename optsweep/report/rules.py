@@ -130,7 +130,7 @@ def at_most(samples: Samples, options: Options) -> Finding:
 def near(samples: Samples, options: Options) -> Finding:
     """A single reported run could be one of ours.
 
-    Reversed if the reported `value`, give or take its `rounding`, lies outside of the 99.5 %
+    Reversed if the reported `value`, give or take its `rounding`, lies outside of the 99.8 %
     prediction interval for one more run, and holds else: it is compatible with the runs, which
     is not to say that it is their mean. Where some seeds have collapsed and others have not, it
     is held against those of the two kinds whose mean is nearer to it; those that collapsed tell

@@ -18,7 +18,7 @@ from scipy import special, stats
 CONFIDENCE = 0.95
 # Of a prediction interval, so that a run of the same kind is outside of it at most once in forty:
 # the seeds of real cells are skewed, and have outliers, of which an interval of 97.5 % misses more.
-PREDICTION_CONFIDENCE = 0.995
+PREDICTION_CONFIDENCE = 0.998
 
 
 class Interval(NamedTuple):

@@ -22,6 +22,15 @@ QUICK_NUM_SEEDS = 2
 QUICK_TRAIN_SIZE = 5000  # more than the largest mini-batch, 4096
 QUICK_EPOCHS_DIVISOR = 2  # leaves 5 of 10 epochs, one more than the longest warm-up
 QUICK_VAL_SIZE = 2000
+# Of readings that say little, but of which all figures can be drawn.
+_QUICK_DIAGNOSIS = {
+    "examples": 128,
+    "checkpoints": 2,
+    "lanczos_steps": 15,
+    "batches": 2,
+    "steps": 5,
+    "epoch": "false",
+}
 _COMPARISON = "tuned_comparison"  # searches that begin so have the same spaces
 
 
@@ -91,9 +100,13 @@ def plan_experiment(
         arguments.append(f"num_seeds={num_seeds or QUICK_NUM_SEEDS}")
     if quick:
         epochs = max(1, file.get("trainer", {}).get("epochs", 10) // QUICK_EPOCHS_DIVISOR)
-        arguments += [f"trainer.epochs={epochs}", f"dataset.train_size={QUICK_TRAIN_SIZE}"]
-        if "val_size" in file.get("dataset", {}):
+        dataset = file.get("dataset", {})
+        train_size = min(QUICK_TRAIN_SIZE, dataset.get("train_size", QUICK_TRAIN_SIZE))
+        arguments += [f"trainer.epochs={epochs}", f"dataset.train_size={train_size}"]
+        if "val_size" in dataset:
             arguments.append(f"dataset.val_size={QUICK_VAL_SIZE}")
+        if "diagnose" in file:
+            arguments += [f"diagnose.{key}={value}" for key, value in _QUICK_DIAGNOSIS.items()]
         arguments.append(f"hydra.sweep.dir={QUICK_ROOT}")
     arguments += settings
     return Experiment(name, tuple(arguments), plan_grid(arguments))

@@ -18,6 +18,7 @@ from optsweep.report.language import (
     sentence_start,
     sentences,
 )
+from optsweep.report.statistics import PREDICTION_CONFIDENCE
 
 MESSAGES = {name: language(name).messages for name in (ENGLISH, CHINESE)}
 PACKAGE = Path(optsweep.__file__).parent
@@ -27,6 +28,13 @@ CJK = re.compile(r"[\u4e00-\u9fff]")
 def fields_of(message) -> set[str]:
     text = message if isinstance(message, str) else "".join(message.values())
     return {name for _, name, _, _ in string.Formatter().parse(text) if name}
+
+
+def test_messages_tell_the_confidence_that_is_used():
+    confidence = f"{100 * PREDICTION_CONFIDENCE:g} %"
+    for messages in MESSAGES.values():
+        assert confidence in messages["page.numbers_told"]
+        assert confidence in messages["rule.near"]
 
 
 def test_both_languages_have_the_same_messages():

@@ -27,7 +27,7 @@ TESTS = Path(__file__).resolve().parents[1]
 PROGRAM = """
 import sys, types
 report = types.ModuleType("optsweep.report.report")
-report.write_report = lambda runs, out, outline, num_processes: (
+report.write_report = lambda runs, out, outline, num_processes, pages: (
     print("write_report", runs, out) or types.SimpleNamespace(damaged=(), mixed_code={})
 )
 sys.modules["optsweep.report.report"] = report
