@@ -178,7 +178,7 @@ def test_every_network(train_split, optimizer, network, batch_size, decay_all):
 
 
 @pytest.mark.parametrize("precision", ["float64", "float32"])
-@pytest.mark.parametrize("batch_size", [1, 3, 32, NUM_EXAMPLES])
+@pytest.mark.parametrize("batch_size", [1, 4, 8, 32, NUM_EXAMPLES])
 @pytest.mark.parametrize("optimizer", ["sgd with decay", "momentum", "adam", "amsgrad", "lamb"])
 @pytest.mark.parametrize("num_inputs", [3, 37])
 def test_inputs_of_any_number_none_of_which_is_zero(

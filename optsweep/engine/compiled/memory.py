@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import numba
 import numpy as np
 import torch
 from llvmlite import binding, ir
@@ -15,8 +16,16 @@ from numba import types
 
 from optsweep.engine.compiled.jit import compiled, generated
 
-# The instruction set is part of the name under which numba caches compiled code.
-_VECTOR_BYTES = 64 if binding.get_host_cpu_features().get("avx512f") else 32
+
+def _has_avx512() -> bool:
+    """Whether code is compiled for AVX-512, which is part of the name under which it is kept."""
+    config: Any = numba.config
+    if config.CPU_FEATURES is not None:  # another processor than this one
+        return "+avx512f" in config.CPU_FEATURES
+    return bool(binding.get_host_cpu_features().get("avx512f"))
+
+
+_VECTOR_BYTES = 64 if _has_avx512() else 32
 
 
 def aligned(shape: int | tuple[int, ...], dtype: np.dtype) -> np.ndarray:
