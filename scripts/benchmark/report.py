@@ -166,11 +166,9 @@ def _overview(others: pd.DataFrame) -> str:
     rows = []
     for (title, network), some in others.groupby(["title", is_mlp], sort=False):
         least, undecided = some.loc[some["ratio"].idxmin()], some["undecided"]
-        row = {"peer": title, "networks": network, "cells": len(some)}
-        row |= {
-            "medians": f"{gmean(some['ratio']):.2f}",
-            "minima": f"{gmean(some['of_minima']):.2f}",
-        }
+        row: dict[str, Any] = {"peer": title, "networks": network, "cells": len(some)}
+        for name, column in (("medians", "ratio"), ("minima", "of_minima")):
+            row[name] = f"{gmean(some[column]):.2f}"
         row["least"] = f"{_ratio(least)} ({cell_name(least)})"
         row["slower"] = ((some["ratio"] < 1) & ~undecided).sum()
         row["undecided"] = undecided.sum()

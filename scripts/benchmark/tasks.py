@@ -48,7 +48,7 @@ NETWORKS = {
     STANDARDISED: _mlp("128-56, standardised", (128, 56), 15_000, (1, 32, 256)),
     "512-256": _mlp("512-256", (512, 256), 3000),
     "1024-1024": _mlp("1024-1024", (1024, 1024), 1500),
-    "lenet": Network("LeNet", _LENET, "model=lenet", 3000, optimizers=("sgd",)),
+    "lenet": Network("LeNet", _LENET, "model=lenet", 512, optimizers=("sgd",)),
 }
 
 

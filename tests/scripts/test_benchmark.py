@@ -90,7 +90,7 @@ def test_program_measures_what_is_missing(program, tmp_path):
     ]
     again = path.read_text().splitlines()
     assert again[:-1] == lines[:-1]
-    assert again[-1].startswith("torch,lenet,256,sgd,10,1000,1,")
+    assert again[-1].startswith("torch,lenet,256,sgd,10,512,1,")
 
     environment = json.loads((folder / "environment.json").read_text())
     (folder / "environment.json").write_text(json.dumps(environment | {"processor": "another"}))
