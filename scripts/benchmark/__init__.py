@@ -1,6 +1,5 @@
 """The benchmark: optsweep against other ways to train the same networks, on one machine.
 
-`scripts/benchmark.py` starts it. `app` decides what is measured: `tasks`, by all `peers` in turn,
-in `rounds`, each in a process of its own (`workers`), and what a start costs (`startup`).
-`summary` reads the rows and judges them, `report` makes the page, which says what they lack.
+`app` is the program, `tasks` what everyone trains, `peers` a table of who does and their loops,
+`rounds` let them take turns, and `report` makes the page, its figure and the README's table.
 """

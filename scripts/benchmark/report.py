@@ -1,182 +1,221 @@
-"""The benchmark as a page of Markdown and a picture."""
+"""What the rows say, as a page of Markdown with the README's table, and a picture."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from dataclasses import asdict
+import json
+from collections.abc import Callable
 from itertools import product
 from pathlib import Path
 from typing import Any
 
-import jinja2
+import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
+from scipy.stats import gmean
 
-from benchmark.peers import OURS, PEERS, TITLES
-from benchmark.summary import Benchmark, geometric_mean, targets
-from benchmark.tasks import NETWORKS, Task, cell_name, setting_name
-from optsweep.report.drawing import FAINT, legend, log_scale, style, styles
+from benchmark.peers import OURS, PEERS
+from benchmark.rounds import read
+from benchmark.tasks import CELL, NETWORKS, OPTIMIZERS, STANDARDISED, cell_name, cells
+from optsweep.report.drawing import legend, log_scale, style, styles
 from optsweep.report.pictures import Picture, save
 from optsweep.report.tables import markdown
-from optsweep.report.wording import listing, number
+from optsweep.report.timing import NUM_INPUTS, flops_per_example
+from optsweep.report.wording import number
 from optsweep.runs import write_atomically
 
-REPORT_FILE = "benchmark.md"
-_COUNTED = (OURS, "jax", "torch")
-_MEANS = {"medians": "median", "minima": "low", "with compilation": "with_compile"}
+ENVIRONMENT_FILE, PAGE, FIGURE = "environment.json", "benchmark.md", "benchmark"
+_README_BATCH_SIZE = 256  # at which it shows all but plain SGD of one network
 
 
-def write_report(folder: Path) -> Iterator[str]:
-    """From what was measured into a folder to its page and figure; tell them, and the targets."""
-    benchmark = Benchmark(folder)
-    write_atomically(folder / REPORT_FILE, page(benchmark))
-    yield f"report: {folder / REPORT_FILE}"
-    if (benchmark.times["network"] == "mlp").any():
-        save(Picture("benchmark", speed_figure(benchmark), ""), folder)
-        yield f"figure: {folder / 'benchmark.svg'}"
-    for wanted, found, verdict in targets(benchmark).itertuples(index=False):
-        yield f"{wanted}: {found}, {verdict.strip('*')}"
+def write_report(folder: Path) -> None:
+    """From what was measured into a folder to its page and figure."""
+    environment = json.loads((folder / ENVIRONMENT_FILE).read_text(encoding="utf-8"))
+    forms = sum_up(read(folder), environment["num_train"])
+    write_atomically(folder / PAGE, page(forms, environment))
+    save(Picture(FIGURE, speed_figure(fastest(forms, "title")), ""), folder)
 
 
-def page(benchmark: Benchmark) -> str:
-    """Everything, section by section; a section without numbers is left out."""
-    times, forms = benchmark.times, benchmark.forms
-    jax = forms[forms["family"] == "jax"]
-    others = [name for name in times["family"].unique() if name != OURS] or ["jax"]
-    ratios = pd.concat(map(benchmark.ratios, others))
-    means = {}
-    for name in others:
-        of = {head: benchmark.ratios(name, column) for head, column in _MEANS.items()}
-        of = {head: table.loc[table["network"] == "mlp", "value"] for head, table in of.items()}
-        count = {"cells": str(len(of["medians"]))}
-        means[TITLES[name]] = count | {h: ratio_text(geometric_mean(v)) for h, v in of.items()}
-    path = Path(__file__).with_name("page.md.jinja")
-    template = jinja2.Template(path.read_text("utf-8"), undefined=jinja2.StrictUndefined)
-    return template.render(
-        benchmark=benchmark,
-        networks=NETWORKS,
-        env=benchmark.environment,
-        num_rounds=sorted({forms["num_rounds"].min(), forms["num_rounds"].max()}),
-        targets=markdown(targets(benchmark).rename(columns={"verdict": ""})),
-        short=short_table(benchmark),
-        times=cell_table(
-            forms, lambda row: f"{seconds_text(row.median)} ({seconds_text(row.low)})"
-        ),
-        means=markdown(
-            pd.DataFrame.from_dict(means, orient="index").rename_axis("peer").reset_index()
-        ),
-        ratios=cell_table(
-            ratios, lambda row: ratio_text(row.value) + (" ?" if row.undecided else ""), _of_family
-        ),
-        num_forms=jax["peer"].nunique(),
-        best=cell_table(
-            times[times["family"] == "jax"], lambda row: PEERS[row.peer].form, setting_name
-        ),
-        rates=cell_table(
-            benchmark.arithmetic().dropna(subset="dense").query("family in @_COUNTED"),
-            lambda row: f"{row.executed:.0f} / {row.dense:.0f}",
-            _of_family,
-        ),
-        different=[
-            (TITLES[row.peer], cell_name(row), row)
-            for row in benchmark.equal[~benchmark.equal["equal"].astype(bool)].itertuples()
-        ],
-        starts=_starts(benchmark.starts),
-        parts=forms[forms["num_examples"] < benchmark.environment["num_train"]],
-        engines=listing(sorted({*forms["trained_by"].dropna()}) or ["–"]),
-    )
+def sum_up(rows: pd.DataFrame, num_train: int) -> pd.DataFrame:
+    """A row for every cell and peer, in their order.
 
-
-def short_table(benchmark: Benchmark) -> str:
-    """Seconds per epoch of plain SGD for everyone: what a README has room for."""
-    alone = benchmark.times.query("network == 'mlp' and optimizer == 'sgd' and num_seeds == 1")
-    table = cell_table(alone, lambda row: seconds_text(row.median), lambda row: TITLES[row.family])
-    return (
-        f"Seconds per epoch of plain SGD, one network, by batch size b:\n\n{table}" if table else ""
-    )
-
-
-def seconds_text(seconds: float) -> str:
-    """Seconds with three significant digits, but no more than a clock has.
-
-    >>> [seconds_text(value) for value in (0.12345, 0.00123, 31.25, 123.4, float("nan"))]
-    ['0.123', '0.001', '31.2', '123', '–']
+    Columns: median and minimum of the rounds, in seconds per epoch and run; num_rounds,
+    num_examples, trained_by, other_cores; how many times as fast optsweep is, as ratio of the
+    medians and of_minima; undecided, whether it is in some rounds and not in others; loss of the
+    trained networks as a multiple of ours; title and name of the peer.
     """
-    return number(
-        seconds, 0 if seconds >= 100 else 1 if seconds >= 10 else 2 if seconds >= 1 else 3
+    per_run = rows["seconds"] / rows["num_seeds"] / rows["num_examples"] * num_train
+    rows = rows.assign(per_run=per_run)
+    for name, column in (("single", "per_run"), ("loss", "loss")):
+        rows[name] = _over_ours(rows, column, [*CELL, "repeat"])
+    forms = rows.groupby([*CELL, "peer"]).agg(
+        median=("per_run", "median"),
+        minimum=("per_run", "min"),
+        num_rounds=("per_run", "size"),
+        num_examples=("num_examples", "first"),
+        trained_by=("engine", "first"),  # pandas takes an `engine` for an argument of its own
+        other_cores=("other_cores", "max"),
+        low=("single", "min"),
+        high=("single", "max"),
+        loss=("loss", "mean"),
     )
+    order = product((cell[:4] for cell in cells()), dict.fromkeys([*PEERS, *rows["peer"]]))
+    wanted = [(*cell, name) for cell, name in order if (*cell, name) in forms.index]
+    forms = forms.reindex(wanted).reset_index()
+    forms["undecided"] = (forms["low"] < 1) & (forms["high"] > 1)
+    for name, column in (("ratio", "median"), ("of_minima", "minimum")):
+        forms[name] = _over_ours(forms, column, CELL)
+    for name in ("title", "name"):  # rows may be kept of a peer that is no more, under its title
+        forms[name] = [getattr(PEERS.get(peer), name, peer) for peer in forms["peer"]]
+    return forms.dropna(subset="ratio")
 
 
-def ratio_text(ratio: float) -> str:
-    """A ratio with two or three digits.
+def _over_ours(rows: pd.DataFrame, column: str, on: list[str]) -> pd.Series:
+    """A column as a multiple of what it is in our row with the same values of others."""
+    ours = rows[rows["peer"] == OURS].set_index(on)[column].rename("ours")
+    return rows[column] / rows.join(ours, on=on)["ours"]
 
-    >>> ratio_text(0.987), ratio_text(12.34), ratio_text(float("nan"))
-    ('0.99', '12.3', '–')
+
+def fastest(forms: pd.DataFrame, *of: str) -> pd.DataFrame:
+    """The rows with the least median of each cell, and of each value of other columns."""
+    return forms.loc[forms.groupby([*CELL, *of], sort=False)["median"].idxmin()]
+
+
+def arithmetic(best: pd.DataFrame, environment: dict[str, Any]) -> pd.DataFrame:
+    """The rows of MLPs, with the part of the peak that their arithmetic is, in percent.
+
+    `dense` counts every product; `executed` leaves out those of inputs that are zero, which the
+    compiled loops do not carry out. What is no product takes time, and is in neither.
     """
-    return number(ratio, 0 if ratio >= 100 else 1 if ratio >= 10 else 2)
+    some = best[best["network"] != "lenet"]
+    hidden = [[shape[1] for shape in NETWORKS[name].layers[:-1]] for name in some["network"]]
+    dense = np.array([flops_per_example(sizes) for sizes in hidden])
+    first = np.array([4 * NUM_INPUTS * sizes[0] for sizes in hidden])
+    skips = (some["trained_by"] == "numba") & (some["network"] != STANDARDISED)
+    executed = dense - first * skips * (1 - environment["nonzero"])
+    to_percent = 100 * environment["num_train"] / 1e9 / some["median"] / environment["peak"]
+    return some.assign(dense=dense * to_percent, executed=executed * to_percent)
 
 
-def _named(row: Any) -> str:
-    name = PEERS[row.peer].name() if row.peer in PEERS else TITLES[row.peer]
-    return f"{setting_name(row)}: {name}"
+def page(forms: pd.DataFrame, env: dict[str, Any]) -> str:
+    """Everything, section by section."""
+    best = fastest(forms, "title")
+    ours, others = best[best["peer"] == OURS], best[best["peer"] != OURS]
+    facts = [f"{name} {version}" for name, version in env["versions"].items()]
+    facts += [f"{name}={value}" for name, value in env["variables"].items()]
+    notes = "\n".join(f"- {name}: {note}." for name, note in env["methods"].items())
+    return f"""\
+# Speed of optsweep
+
+Measured on {env["processor"]}, {env["num_cores"]} cores, with {", ".join(facts)}; \
+{forms["num_rounds"].min()} to {forms["num_rounds"].max()} alternating rounds. Other programs kept \
+at most {number(forms["other_cores"].max(), 1)} cores busy meanwhile.
+
+{readme_table(best)}
+![Seconds per epoch of everyone against the batch size]({FIGURE}.svg)
+
+## How many times as fast
+
+Geometric means over the cells, of medians and of minima; the least; in how many cells optsweep \
+is slower, and in how many that is undecided (?): single rounds lie on both sides of 1. Of JAX's \
+forms the fastest counts, cell by cell, and is named. All start from the same weights for a seed, \
+with the same batch size, learning rate and number of steps, and draw their own orders; how much \
+they have learned shows in their losses, as multiples of ours.
+
+{_overview(others)}
+{_cell_table(others, "title", lambda row: _ratio(row) + row.name.removeprefix(row.title))}
+## Seconds per epoch and run
+
+Median (minimum) of the rounds, compilation apart. Ten seeds are trained at once; a run is one of \
+them.
+
+{_cell_table(forms, "name", lambda row: f"{seconds(row.median)} ({seconds(row.minimum)})")}
+## Arithmetic
+
+Percent of the machine's peak, {env["peak"]:.0f} GFLOP/s of a large square product: arithmetic \
+that is carried out / all that dense products have. The compiled loops leave out inputs that are \
+zero; {100 * env["nonzero"]:.0f} % of the pixels are not. Weights that are moved, activations and \
+the loss are in neither.
+
+{_cell_table(arithmetic(best, env), "title", lambda row: f"{row.executed:.0f} / {row.dense:.0f}")}
+## Who was measured how
+
+{notes}
+
+optsweep's engine, and the examples on which all are timed, scaled to {env["num_train"]:,}:
+
+{_cell_table(ours, "title", lambda row: f"{row.trained_by}, {row.num_examples:,}")}"""
 
 
-def _of_family(row: Any) -> str:
-    return f"{setting_name(row)}: {TITLES[row.family]}"
+def readme_table(best: pd.DataFrame) -> str:
+    """Plain SGD of one network, of all others at one batch size, and wherever ours loses."""
+    is_first = (best["network"] == "mlp") & (best["num_seeds"] == 1)
+    is_plain = best["optimizer"] == "sgd"
+    is_lost = best.groupby(CELL)["ratio"].transform("min") < 1
+    shown = best[is_plain & (is_first | (best["batch_size"] == _README_BATCH_SIZE)) | is_lost]
+    rivals = fastest(shown[shown["peer"] != OURS])
+    texts = [seconds(row.median) for row in shown.itertuples()]
+    texts += [f"{_ratio(row)} ({row.name})" for row in rivals.itertuples()]
+    rivals = rivals.assign(title="times as fast as the fastest other")
+    table = _cell_table(pd.concat([shown, rivals]).assign(told=texts), "title", lambda r: r.told)
+    return f"Seconds per epoch and run, with b examples a step (?: undecided):\n\n{table}"
 
 
-def cell_table(
-    table: pd.DataFrame, text: Callable[[Any], str], name: Callable[[Any], str] = _named
-) -> str:
-    """A row for each name, a column for each batch size."""
-    if table.empty:
-        return ""
-    rows = [*table.itertuples()]
-    cells = table.assign(text=[*map(text, rows)], name=[*map(name, rows)])
-    wide = cells.pivot(index="name", columns="batch_size", values="text").fillna("–")
-    wide = wide.loc[cells["name"].unique()].rename(columns="b = {:,}".format)
+def _overview(others: pd.DataFrame) -> str:
+    """A row for each title on 128-56, and on all other networks."""
+    is_mlp = np.where(others["network"] == "mlp", NETWORKS["mlp"].title, "all others")
+    rows = []
+    for (title, network), some in others.groupby(["title", is_mlp], sort=False):
+        least, undecided = some.loc[some["ratio"].idxmin()], some["undecided"]
+        row: dict[str, Any] = {"peer": title, "networks": network, "cells": len(some)}
+        for name, column in (("medians", "ratio"), ("minima", "of_minima")):
+            row[name] = f"{gmean(some[column]):.2f}"
+        row["least"] = f"{_ratio(least)} ({cell_name(least)})"
+        row["slower"] = ((some["ratio"] < 1) & ~undecided).sum()
+        row["undecided"] = undecided.sum()
+        row["losses"] = f"{some['loss'].min():.2f} … {some['loss'].max():.2f}"
+        rows.append(row)
+    return markdown(pd.DataFrame(rows).astype(str))
+
+
+def _cell_table(rows: pd.DataFrame, column: str, text: Callable[[Any], str]) -> str:
+    """A row for each cell, columns by what is in one of the rows."""
+    names = [*map(cell_name, rows.itertuples())]
+    rows = rows.assign(cell=names, text=[*map(text, rows.itertuples())])
+    wide = rows.pivot(index="cell", columns=column, values="text").fillna("–")
+    wide = wide.loc[rows["cell"].unique(), rows[column].unique()]
     return markdown(wide.rename_axis("").reset_index())
 
 
-def _starts(starts: pd.DataFrame) -> str:
-    heads = {"trains": "starts to train, s", "seconds": "whole, s"}
-    table = starts[[*heads]].map(seconds_text).rename(columns=heads)
-    table["peak MB"] = starts["megabytes"].map("{:,.0f}".format)
-    return markdown(table.rename_axis("program").reset_index()) if len(table) else ""
+def _ratio(row: Any) -> str:
+    text = number(row.ratio, 0 if row.ratio >= 100 else 1 if row.ratio >= 10 else 2)
+    return f"{text} ?" if row.undecided else text
 
 
-def speed_figure(benchmark: Benchmark) -> Figure:
-    """A panel for each optimizer and number of seeds, a line for each peer in its best form.
+def seconds(value: float) -> str:
+    """Seconds with three significant digits, but no more than a clock has.
 
-    Bars reach from the lowest to the highest of the rounds.
+    >>> [seconds(value) for value in (0.12345, 0.00123, 31.25, 123.4, float("nan"))]
+    ['0.123', '0.001', '31.2', '123', '–']
     """
-    times = benchmark.times[benchmark.times["network"] == "mlp"]
-    looks = styles(list(times["family"].unique()), baseline=OURS)
-    sizes = sorted(times["batch_size"].unique())
-    shape = len(seeds := times["num_seeds"].unique()), len(names := times["optimizer"].unique())
+    return number(value, 0 if value >= 100 else 1 if value >= 10 else 2 if value >= 1 else 3)
+
+
+def speed_figure(best: pd.DataFrame) -> Figure:
+    """Medians of 128-56: a panel for each optimizer and number of seeds, a line for each title."""
+    some = best[best["network"] == "mlp"]
+    looks = styles(list(some["title"].unique()), baseline=OURS)
     with style():
-        figure = Figure(figsize=(10, 1.2 + 2.9 * shape[0]), layout="constrained")
-        panels = figure.subplots(*shape, sharex=True, sharey=True, squeeze=False)
-        for axes, (count, optimizer) in zip(panels.flat, product(seeds, names), strict=True):
-            of_panel = times.query(f"optimizer == {optimizer!r} and num_seeds == {count}")
-            for peer, rows in of_panel.groupby("family", sort=False):
-                axes.errorbar(
-                    rows["batch_size"].map(sizes.index),
-                    rows["median"],
-                    yerr=[rows["median"] - rows["low"], rows["high"] - rows["median"]],
-                    label=TITLES[peer],
-                    elinewidth=1,
-                    **asdict(looks[peer]),
-                )
-            if benchmark.dense_seconds > 0:
-                label = "all products at the machine's peak"
-                axes.axhline(benchmark.dense_seconds, color=FAINT, linewidth=4, label=label)
-            axes.set_title(setting_name(Task("mlp", 0, optimizer, count, 0)))
-            axes.set_xticks(range(len(sizes)), [f"{size:,}" for size in sizes])
-            axes.set(xlabel="batch size", ylabel="seconds per epoch and run")
-            axes.label_outer()
-        for axes in panels[:, 0]:
+        figure = Figure(figsize=(10, 7), layout="constrained")
+        panels = figure.subplots(2, len(OPTIMIZERS), sharex=True, sharey=True)
+        for axes, (count, optimizer) in zip(panels.flat, product((1, 10), OPTIMIZERS), strict=True):
+            seeds = f"{count} seed{'s' if count > 1 else ''}"
+            axes.set(title=f"{OPTIMIZERS[optimizer]}, {seeds}", xlabel="batch size")
+            of_panel = some.query("num_seeds == @count and optimizer == @optimizer")
+            for title, rows in of_panel.groupby("title", sort=False):
+                axes.plot("batch_size", "median", data=rows, label=title, **vars(looks[title]))
+            log_scale(axes, "x")
             log_scale(axes, "y")
-        # The panel with the most lines has every name that a legend needs.
-        legend(figure, max(panels.flat, key=lambda axes: len(axes.get_legend_handles_labels()[1])))
+            axes.label_outer()
+        figure.supylabel("seconds per epoch and run")
+        legend(figure, panels[0, 0])
     return figure
