@@ -31,6 +31,10 @@ Sign = dict[str, Any]
 RELEASED: Sign = {"owner": None}  # the sign of work that was laid down unfinished
 
 
+class Occupied(Exception):
+    """Another process is at work in a directory, or may be."""
+
+
 def sign_of_life() -> Sign:
     """A new sign of this process's."""
     return {"owner": uuid.uuid4().hex, "machine": machine(), "pid": os.getpid(), "count": 0}
@@ -70,7 +74,10 @@ class Watch:
 
 @contextlib.contextmanager
 def alone_in(
-    directory: Path, say: Callable[[str], None], stale_seconds: float = STALE_SECONDS
+    directory: Path,
+    say: Callable[[str], None],
+    stale_seconds: float = STALE_SECONDS,
+    waits: bool = True,
 ) -> Iterator[None]:
     """Keep other processes and machines out of a cell's directory for as long as this lasts.
 
@@ -82,10 +89,15 @@ def alone_in(
         directory: It is made if it is not there.
         say: Told if there is something to wait for.
         stale_seconds: A lease that shows no life for so long is a dead process's.
+        waits: For the others to leave. Who wants several directories at once must not, lest two
+            processes wait for each other for ever.
+
+    Raises:
+        Occupied: If there is something to wait for, which is not to be done.
     """
     directory.mkdir(parents=True, exist_ok=True)
     sign = sign_of_life()
-    number = _take_lease(directory, sign, say, Watch(stale_seconds))
+    number = _take_lease(directory, sign, say if waits else None, Watch(stale_seconds))
     path = directory / f"{_LEASE}{number}"
     ended = threading.Event()
 
@@ -123,7 +135,10 @@ def remove_dead_leases(directory: Path) -> None:
             pass
 
 
-def _take_lease(directory: Path, sign: Sign, say: Callable[[str], None], watch: Watch) -> int:
+def _take_lease(
+    directory: Path, sign: Sign, say: Callable[[str], None] | None, watch: Watch
+) -> int:
+    """Take a lease when nobody else has one; without `say`, now or not at all."""
     told = False
     while True:
         numbers = [path.name.removeprefix(_LEASE) for path in directory.glob(f"{_LEASE}*")]
@@ -135,6 +150,8 @@ def _take_lease(directory: Path, sign: Sign, say: Callable[[str], None], watch: 
             ):
                 json.dump(sign, file)
                 return last + 1
+        elif say is None:
+            raise Occupied(str(directory))
         elif not told:
             say(f"waiting for {directory.name}, which another process is training")
             told = True

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from optsweep.liveness import RELEASED, Watch, alone_in, sign_of_life
+from optsweep.liveness import RELEASED, Occupied, Watch, alone_in, sign_of_life
 
 ROOT = Path(__file__).resolve().parents[1]
 HOLDER = """
@@ -67,6 +67,18 @@ def test_one_process_at_a_time_and_the_other_says_that_it_waits(hold, tmp_path):
     with alone_in(tmp_path, said.append):
         assert said == [f"waiting for {tmp_path.name}, which another process is training"]
         assert leases(tmp_path) == [".lease.0"]
+    assert leases(tmp_path) == []
+
+
+def test_who_must_not_wait_is_told_that_a_directory_is_occupied(hold, tmp_path):
+    process = hold(600, 600)
+    with pytest.raises(Occupied), alone_in(tmp_path, print, 600, waits=False):
+        pass
+    assert leases(tmp_path) == [".lease.0"]
+    process.kill()
+    process.wait()
+    with alone_in(tmp_path, print, 600, waits=False):
+        assert leases(tmp_path) == [".lease.0", ".lease.1"]
     assert leases(tmp_path) == []
 
 

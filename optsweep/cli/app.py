@@ -3,24 +3,20 @@
 from __future__ import annotations
 
 import argparse
-import functools
 import os
 import sys
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.plugins import Plugins
 from hydra.main import get_args_parser
 from hydra.types import RunMode
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
-from optsweep import interrupts, runs
+from optsweep import interrupts
 from optsweep.cli import composition
-from optsweep.cli.cell_log import logged
+from optsweep.cli.jobs import find_or_train, job_of, show_result
 from optsweep.cli.mistakes import (
     FULL_ERROR,
     CellsFailed,
@@ -31,23 +27,11 @@ from optsweep.cli.mistakes import (
 )
 from optsweep.cli.output import make_sturdy
 from optsweep.cli.overrides import rewrite
-from optsweep.cli.pruning import PrunedError, reported
 from optsweep.cli.sweepers import GridSweeper, SearchSweeper
 from optsweep.cli.trust import PARTS, check_command_line
-from optsweep.config import identity
 from optsweep.config.checks import InputError
-from optsweep.liveness import STALE_SECONDS, alone_in
-from optsweep.provenance import by_other_code
+from optsweep.liveness import alone_in
 from optsweep.surroundings import CORES_VARIABLE, num_cores
-
-if TYPE_CHECKING:
-    from rich.console import Console
-
-    from optsweep.cli.progress import EpochDisplay
-    from optsweep.config.schema import Config
-    from optsweep.training.cell import Record
-    from optsweep.training.loop import Epoch
-
 
 # Flags of ours: for the tracebacks of mistakes, and for what would be trained.
 _DEBUG, _DRY_RUN = "--debug", "--dry-run"
@@ -165,44 +149,11 @@ class _PastHydra(BaseException):
         self.error = error
 
 
-@dataclass(frozen=True)
-class Job:
-    """A cell that shall have a result.
-
-    Attributes:
-        config: Of the cell.
-        directory: Of the cell.
-        rerun: See `runs.finished`.
-        composed: Texts that tell what it was composed from, by name of a file.
-        patience: Seconds after which another process that shows no life is taken for dead.
-        listener: What is told of every epoch, from what shows it.
-    """
-
-    config: Config
-    directory: Path
-    rerun: bool | str
-    composed: Mapping[str, str]
-    patience: float = STALE_SECONDS
-    listener: Callable[[EpochDisplay], Callable[[Epoch], None]] = lambda display: display
-
-    def result(self) -> dict[str, Any] | None:
-        """What it is done with, unless it is to be trained."""
-        return runs.finished(self.directory, self.config, self.rerun)
-
-
 def _objective(composed: DictConfig) -> float:
     from rich.console import Console  # noqa: PLC0415
 
     console = Console(highlight=False, soft_wrap=True)
-    node = HydraConfig.get()
-    job = Job(
-        composition.to_config(composed),
-        Path(node.runtime.output_dir),
-        composed.rerun,
-        _composed_texts(composed),
-        node.sweeper.get("stale_seconds") or STALE_SECONDS,
-        functools.partial(reported, composed),
-    )
+    job = job_of(composed)
     result = find_or_train(job, console)
     settings = composition.diagnosis_of(composed)
     if settings is not None and "status" in result:  # not of a cell that a pruner has ended
@@ -210,99 +161,9 @@ def _objective(composed: DictConfig) -> float:
 
         with alone_in(job.directory, console.print, job.patience), interrupts.as_interrupt():
             diagnose(job.directory, settings, console)
-    if node.mode == RunMode.RUN:
+    if HydraConfig.get().mode == RunMode.RUN:
         show_result(result, job.directory, console)
     return result["objective"]
-
-
-def find_or_train(job: Job, console: Console) -> dict[str, Any]:
-    """The result of a cell, which is trained if it has none.
-
-    Returns:
-        What `result.json` has; of a cell that a search's pruner has ended, its objective alone.
-
-    Raises:
-        InputError: For every mistake of the user's.
-    """
-    directory = job.directory
-    result = job.result()
-    if result is not None:
-        runs.tidy(directory)
-        other = by_other_code(result, job.config)
-        by, again = (f" by {other}", "rerun=stale") if other else ("", "rerun=true")
-        console.print(f"done before{by}: {_shown(directory)} ({again} trains it again)")
-        return result
-    with alone_in(directory, console.print, job.patience), logged(directory / runs.LOG_FILE):
-        result = job.result()
-        if result is None:
-            try:
-                with interrupts.as_interrupt():
-                    result = _trained(console, job)
-            except PrunedError as pruned:
-                console.print(str(pruned))
-                return {"objective": pruned.objective}
-            console.print(f"results: {_shown(directory)}")
-    return result
-
-
-def show_result(result: Mapping[str, Any], directory: Path, console: Console) -> None:
-    """Show a table of a cell's result, and draw its curves."""
-    from optsweep.cli.progress import result_table  # noqa: PLC0415
-
-    curves = directory / runs.CURVES_FILE
-    console.print(result_table(result))
-    if not curves.exists():
-        from optsweep.report.curves import draw_curves  # noqa: PLC0415
-
-        draw_curves(directory, curves)
-    console.print(f"curves: {_shown(curves)}")
-
-
-def _composed_texts(composed: DictConfig) -> dict[str, str]:
-    """What Hydra keeps of a job by itself, but of those alone that train something."""
-    whole: Any = HydraConfig.instance().cfg
-    parts = {
-        "config.yaml": composed,
-        "hydra.yaml": whole,
-        "overrides.yaml": OmegaConf.select(whole, "hydra.overrides.task"),
-    }
-    return {name: OmegaConf.to_yaml(part) for name, part in parts.items()}
-
-
-def _trained(console: Console, job: Job) -> dict[str, Any]:
-    config, directory = job.config, job.directory
-    if line := runs.set_aside(directory):
-        console.print(line)
-    standing = runs.read_result(directory)
-    if not job.rerun and standing is not None:
-        console.print(f"done before, but without its weights: {_shown(directory)}")
-    runs.start(directory, config, job.composed)
-    record = _train_cell(console, job)
-    # Taken for dead by another process, it may have been made up for by now.
-    if standing is not None or runs.finished(directory, config) is None:
-        runs.write(directory, record.history, record.result, record.gradients, config, job.composed)
-    return record.result
-
-
-def _train_cell(console: Console, job: Job) -> Record:
-    from optsweep.cli.progress import EpochDisplay  # noqa: PLC0415
-    from optsweep.training.cell import train_cell  # noqa: PLC0415
-
-    config = job.config
-    plan = composition.plan(config)
-    for warning in plan.warnings:
-        print(f"optsweep: warning: {warning}", file=sys.stderr)
-    seeds = f"{config.num_seeds} seed{'s' if config.num_seeds > 1 else ''}"
-    about = f"{seeds}, engine: {plan.engine}, device: {plan.work.device}"
-    about += f", {plan.note}" if plan.note else ""
-    console.print(f"{identity.label(config)}: {about}")
-    with EpochDisplay(console, config.trainer.epochs) as display:
-        return train_cell(plan, job.listener(display), job.directory, console.print)
-
-
-def _shown(path: Path) -> Path:
-    """A path from here if it is below, else the whole of it."""
-    return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
 
 
 _hydra_main = hydra.main(

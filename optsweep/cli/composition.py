@@ -20,7 +20,7 @@ from omegaconf import DictConfig, ListConfig, OmegaConf
 from optsweep import runs
 from optsweep.cli.overrides import rewrite
 from optsweep.config import identity
-from optsweep.config.checks import InputError
+from optsweep.config.checks import InputError, choice
 from optsweep.config.dataset import needs_looking_at
 from optsweep.config.schema import Config
 from optsweep.config.targets import allow_targets
@@ -118,6 +118,7 @@ def to_config(composed: DictConfig) -> Config:
     if not isinstance(composed.rerun, bool) and composed.rerun != runs.STALE:
         raise InputError(f"rerun={composed.rerun}: expected true, false or {runs.STALE}")
     _check_name(composed.name)
+    stacking_of(composed)
     packages = composed.allow_targets
     if not isinstance(packages, ListConfig) or not all(isinstance(each, str) for each in packages):
         raise InputError(f"allow_targets={packages}: expected a list such as [mypackage]")
@@ -138,6 +139,18 @@ def to_config(composed: DictConfig) -> Config:
     config = Config.from_mapping(values)
     diagnosed = diagnosis_of(composed)
     return config if diagnosed is None else _keeping(config, diagnosed.checkpoints)
+
+
+def stacking_of(composed: DictConfig) -> str:
+    """Whether cells of a grid are trained as one stack: auto, on or off.
+
+    Raises:
+        InputError: If it is something else.
+    """
+    value = composed.stack_cells
+    if isinstance(value, bool):  # what YAML takes on and off for
+        return "on" if value else "off"
+    return choice("stack_cells", value, ["auto", "on", "off"])
 
 
 def diagnosis_of(composed: DictConfig) -> Settings | None:

@@ -11,9 +11,10 @@ import numpy as np
 from omegaconf import DictConfig
 
 from optsweep.cli.cell_loader import folders_of
-from optsweep.cli.composition import plan
+from optsweep.cli.composition import plan, stacking_of
 from optsweep.cli.grids import Cell
 from optsweep.cli.overrides import settings_of, shown
+from optsweep.cli.sweepers import is_trained_here
 from optsweep.config import identity
 from optsweep.config.checks import InputError
 from optsweep.config.schema import Config, MLPConfig
@@ -37,6 +38,8 @@ def check_effects(config: DictConfig, cells: Sequence[Cell]) -> None:
     Raises:
         InputError: It names the override, and why it has no effect.
     """
+    if stacking_of(config) == "on" and (reason := _why_no_stacks(config)):
+        raise InputError(f"stack_cells=on: without effect, for {reason}")
     nodes = config.hydra.sweeper.get("pairs") or ()
     told = [*map(shown, config.hydra.overrides.task)]
     told += [f"{key}=[…]" for node in nodes for key in node["keys"]]
@@ -45,6 +48,15 @@ def check_effects(config: DictConfig, cells: Sequence[Cell]) -> None:
             reasons = [dict(_idle(cell.config, (key,))).get(key) for cell in cells]
             if cells and all(reasons):
                 raise InputError(f"{text}: without effect, for {reasons[0]}")
+
+
+def _why_no_stacks(config: DictConfig) -> str:
+    """Why no cells of a sweep can be put together; empty if some may be."""
+    if config.hydra.sweeper._target_.endswith(".SearchSweeper"):
+        return "a search tells from some trials which the next ones are"
+    if not is_trained_here(config):
+        return f"{config.hydra.runtime.choices['hydra/launcher']} trains each cell by itself"
+    return ""
 
 
 def refuse_of_sweeps(config: DictConfig) -> None:
@@ -58,7 +70,7 @@ def refuse_of_sweeps(config: DictConfig) -> None:
     """
     for text in [*config.hydra.overrides.hydra, *config.hydra.overrides.task]:
         key = text.lstrip("+~").partition("=")[0].replace("/", ".")
-        if key == "name" or key.startswith(_OF_SWEEPS):
+        if key in ("name", "stack_cells") or key.startswith(_OF_SWEEPS):
             raise InputError(f"{text}: without effect on a single cell; add --multirun")
 
 

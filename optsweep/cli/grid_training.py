@@ -15,8 +15,11 @@ from hydra.types import TaskFunction
 from omegaconf import DictConfig
 
 from optsweep import runs
+from optsweep.cli.composition import stacking_of
 from optsweep.cli.mistakes import CellsFailed, Failure, is_mistake
 from optsweep.cli.output import make_sturdy
+from optsweep.cli.stacks import train_stacks
+from optsweep.cli.sweepers import is_trained_here
 from optsweep.cli.validation import CheckedCell, check_grid
 from optsweep.provenance import told_of_other_code
 
@@ -73,8 +76,11 @@ def train_grid(
     if line := told_of_other_code([cell.other_code for cell in by_name.values()]):
         print(line, flush=True)
     waiting = [cell for cell in by_name.values() if not cell.is_done and not cell.refusal]
+    num_cells = len(waiting)
     try:
-        failures |= _launched(waiting, make_launcher(CellTask(task, len(waiting))), folder)
+        if waiting and is_trained_here(config):
+            waiting = train_stacks(waiting, stacking_of(config), folder, make_launcher)
+        failures |= _launched(waiting, make_launcher(CellTask(task, num_cells)), folder, num_cells)
     finally:
         names = distinct_words([cell.overrides for cell in cells])
         results = [None if c.name in failures else runs.read_result(folder / c.name) for c in cells]
@@ -85,14 +91,16 @@ def train_grid(
         raise CellsFailed({called[name]: failure for name, failure in failures.items()})
 
 
-def _launched(cells: Sequence[CheckedCell], launcher: Launcher, folder: Path) -> dict[str, Failure]:
-    """Have a launcher train cells; those that failed, and why."""
+def _launched(
+    cells: Sequence[CheckedCell], launcher: Launcher, folder: Path, num_cells: int
+) -> dict[str, Failure]:
+    """Have a launcher train cells, the last ones of so many; those that failed, and why."""
     failures: dict[str, Failure] = {}
     batches = [cells] if cells else []
     while batches:
         batch = batches.pop(0)
         before = {cell.name: _written(folder / cell.name) for cell in batch}
-        first = len(cells) - len(batch) - sum(map(len, batches))
+        first = num_cells - len(batch) - sum(map(len, batches))
         try:
             returned = launcher.launch([cell.overrides for cell in batch], initial_job_idx=first)
             ended = zip(batch, map(_failure, returned), strict=True)

@@ -54,12 +54,16 @@ class EpochDisplay:
 
     def __call__(self, epoch: Epoch) -> None:
         """Show an epoch that has just ended."""
-        figures = f"{epoch_figures(epoch)}  {self._time_left(epoch.epoch)}"
+        self.show(epoch.epoch, epoch_figures(epoch))
+
+    def show(self, epoch: int, figures: str) -> None:
+        """Show what an epoch gave, and how long the others take."""
+        figures = f"{figures}  {self._time_left(epoch)}"
         if self.bar is not None:
-            self.bar.update(self.task, completed=epoch.epoch, figures=figures)
+            self.bar.update(self.task, completed=epoch, figures=figures)
         else:
             self.console.print(
-                f"epoch {epoch.epoch}/{self.num_epochs}  {figures}", highlight=False, soft_wrap=True
+                f"epoch {epoch}/{self.num_epochs}  {figures}", highlight=False, soft_wrap=True
             )
 
     def _time_left(self, epoch: int) -> str:
@@ -70,6 +74,47 @@ class EpochDisplay:
         per_epoch = (time.perf_counter() - self.started) / (epoch - self.first)
         seconds = per_epoch * (self.num_epochs - epoch)
         return f"{seconds:.0f} s left"
+
+
+class StackDisplay:
+    """Epochs of cells that are one stack: of all together on a terminal, of each in its log."""
+
+    def __init__(self, console: Console, own: Sequence[Console], num_epochs: int) -> None:
+        """Show epochs on `console`, and of each cell on its own one."""
+        self.together = EpochDisplay(console, num_epochs)
+        self.apart = [EpochDisplay(each, num_epochs) for each in own]
+
+    def __enter__(self) -> StackDisplay:
+        self.together.__enter__()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.together.__exit__(kind, error, traceback)
+
+    def __call__(self, epochs: Sequence[Epoch]) -> None:
+        """Show an epoch of every cell."""
+        self.together.show(epochs[0].epoch, stack_figures(epochs))
+        for own, epoch in zip(self.apart, epochs, strict=True):
+            own(epoch)
+
+
+def stack_figures(epochs: Sequence[Epoch]) -> str:
+    """Of an epoch of several cells the range of their mean accuracies over living seeds."""
+    alive = [epoch for epoch in epochs if epoch.alive.any()]
+    texts = [f"{len(epochs)} cells"]
+    for split in SPLITS:
+        scores = [(getattr(epoch, split), epoch.alive) for epoch in alive]
+        means = [float(each.accuracy[living].mean()) for each, living in scores if each is not None]
+        if means:
+            texts.append(f"{split} accuracy {min(means):.4f} to {max(means):.4f}")
+    if len(alive) < len(epochs):
+        texts.append(f"{len(epochs) - len(alive)} of the cells diverged")
+    return "  ".join(texts)
 
 
 def epoch_figures(epoch: Epoch) -> str:

@@ -19,7 +19,7 @@ import yaml
 from rich.console import Console
 
 from optsweep import runs
-from optsweep.cli.app import Job, find_or_train, show_result
+from optsweep.cli.jobs import Job, find_or_train, show_result
 from optsweep.cli.mistakes import OneLineParser, in_one_line
 from optsweep.config.checks import InputError
 from optsweep.config.identity import config_hash

@@ -34,6 +34,7 @@ _SHARED = (
     "record",
     "rerun",
     "name",
+    "stack_cells",
     "allow_targets",
     "trainer.num_threads",
     "trainer.device",

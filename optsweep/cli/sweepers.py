@@ -120,5 +120,9 @@ def _loader_and_launcher(
     launcher = Plugins.instance().instantiate_launcher(
         config=config, hydra_context=hydra_context, task_function=task_function
     )
-    is_basic = config.hydra.launcher._target_.endswith(".BasicLauncher")
-    return loader, launcher if is_basic else ApartLauncher(launcher)
+    return loader, launcher if is_trained_here(config) else ApartLauncher(launcher)
+
+
+def is_trained_here(config: DictConfig) -> bool:
+    """Whether cells are trained by this process, and not by others that a launcher starts."""
+    return str(config.hydra.launcher._target_).endswith(".BasicLauncher")

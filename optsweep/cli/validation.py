@@ -14,6 +14,7 @@ from optsweep.cli.grids import Cell, compose_cells
 from optsweep.config import identity
 from optsweep.config.checks import InputError
 from optsweep.config.dataset import DatasetConfig
+from optsweep.config.schema import Config
 from optsweep.diagnosis.done import Asked
 from optsweep.provenance import by_other_code
 from optsweep.sweeps import list_cells
@@ -26,6 +27,7 @@ class CheckedCell:
     Attributes:
         name: Of its directory.
         overrides: On the command line.
+        config: Its configuration.
         is_done: Whether it has its result, and shall not be trained again.
         other_code: Which other code made that result; empty if this did, or there is none.
         refusal: Why its directory cannot be used; empty if it can.
@@ -33,6 +35,7 @@ class CheckedCell:
 
     name: str
     overrides: list[str]
+    config: Config
     is_done: bool
     other_code: str
     refusal: str
@@ -82,7 +85,7 @@ def check_grid(config: DictConfig) -> list[CheckedCell]:
         is_done = result is not None
         if is_done and (settings := diagnosis_of(composed)) is not None:
             is_done = Asked.of(directory, cell, settings).is_done
-        checked.append(CheckedCell(name, overrides, is_done, other_code, refusal))
+        checked.append(CheckedCell(name, overrides, cell, is_done, other_code, refusal))
     check_memory(list(plans.values()), num_at_once(config.hydra.launcher, len(plans)))
     check_effects(config, cells)
     if repeated := repetitions(cells):

@@ -15,7 +15,7 @@ MAX_LABEL_LENGTH = 80
 _MAX_DIGITS = 9  # a search proposes values of seventeen; the hash tells these apart
 
 # The one list of keys that do not decide what comes out. Top-level keys that say what to do:
-CONTROL_KEYS = ("hydra", "rerun", "name", "allow_targets", "diagnose")
+CONTROL_KEYS = ("hydra", "rerun", "name", "stack_cells", "allow_targets", "diagnose")
 # and keys that say where the data come from, how fast the work goes or what of it is kept; the
 # data's identity is in their checksums, and that of the weights a cell begins with in their cell's.
 IRRELEVANT_KEYS = (

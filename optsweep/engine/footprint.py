@@ -16,10 +16,14 @@ import itertools
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 from optsweep.config.schema import Config, MLPConfig
 from optsweep.engine import Work
 from optsweep.engine.compiled.rules import rule_of
+
+if TYPE_CHECKING:
+    from optsweep.optim.resolved import ResolvedOptimizer
 
 PROCESS_BYTES = 500_000_000  # of a process that has loaded everything and trains nothing
 _MOMENTS = 2  # of an optimizer that has no rule: Adam's
@@ -69,10 +73,10 @@ def bytes_of(config: Config, work: Work, engine: str, shape: Shape, num_rates: i
     orders = 8 * seeds * work.num_examples * (batch < work.num_examples)
     if engine == "torch_graph":
         orders *= 3  # beside them its table, of examples and labels
-    rule = rule_of(work.optimizer.target, work.optimizer.arguments)
-    moments = _MOMENTS if rule is None else sum(rule.moments)
+    cells = work.cells or [(seeds, work.optimizer)]
+    moments = sum(num_seeds * _num_moments(optimizer) for num_seeds, optimizer in cells)
     history = config.trainer.epochs * _EPOCH_BYTES * (1 + seeds) + 8 * num_rates
-    weights = number * seeds * shape.num_weights * (2 + moments)
+    weights = number * shape.num_weights * (2 * seeds + moments)
     if engine == "numba":
         assert isinstance(work.model, MLPConfig)
         width, units = work.model.hidden_sizes[0], shape.num_activations
@@ -81,6 +85,11 @@ def bytes_of(config: Config, work: Work, engine: str, shape: Shape, num_rates: i
     at_once = seeds if shape.is_at_once else 1
     kept = at_once * batch * (2 * shape.num_activations + num_inputs * (batch < work.num_examples))
     return data + orders + history + weights + number * (seeds * shape.num_weights + kept)
+
+
+def _num_moments(optimizer: ResolvedOptimizer) -> int:
+    rule = rule_of(optimizer.target, optimizer.arguments)
+    return _MOMENTS if rule is None else sum(rule.moments)
 
 
 def what_fits(work: Work, needed: Callable[[Work], int], limit: int, engine: str) -> list[str]:

@@ -12,7 +12,7 @@ from pathlib import Path
 from rich.console import Console
 
 from optsweep import interrupts
-from optsweep.cli.app import Job, find_or_train
+from optsweep.cli.jobs import Job, find_or_train
 from optsweep.cli.mistakes import in_one_line
 from optsweep.config.checks import InputError
 from optsweep.config.schema import Config

@@ -12,8 +12,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from optsweep import interrupts
-from optsweep.cli.app import Job, find_or_train
 from optsweep.cli.grids import Cell, split_override
+from optsweep.cli.jobs import Job, find_or_train
 from optsweep.config import identity
 from optsweep.liveness import alone_in
 from optsweep.report.claims import Judgement

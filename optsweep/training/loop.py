@@ -145,12 +145,17 @@ def _accuracies(epochs: Sequence[Epoch]) -> list[float]:
 def _orders(
     seeds: Sequence[int], age: int, num_epochs: int, batch_size: int, dataset: Dataset
 ) -> Orders:
-    """Orders of the examples on the device, or None where every step sees all of them."""
+    """Orders of the examples on the device, or None where every step sees all of them.
+
+    Of a stack of several cells, in each of which the same seeds may be, every seed's is drawn once.
+    """
     num_examples, device = len(dataset.train), dataset.train.images.device
+    places = {seed: row for row, seed in enumerate(dict.fromkeys(seeds))}
+    rows = [places[seed] for seed in seeds] if len(places) < len(seeds) else []
 
     def draw(epoch: int) -> torch.Tensor | None:
         if batch_size >= num_examples:
             return None
-        return epoch_orders(seeds, age + epoch, num_examples, torch.device("cpu"))
+        return epoch_orders(list(places), age + epoch, num_examples, torch.device("cpu"))
 
-    return Orders(draw, num_epochs, device, ahead=device.type == "cuda")
+    return Orders(draw, num_epochs, device, ahead=device.type == "cuda", rows=rows)

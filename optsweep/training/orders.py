@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from types import TracebackType
 
@@ -24,6 +24,7 @@ class Orders:
         num_epochs: int,
         device: torch.device,
         ahead: bool,
+        rows: Sequence[int] = (),
     ) -> None:
         """Call `draw` once for every epoch that is asked for.
 
@@ -33,10 +34,13 @@ class Orders:
             num_epochs: The last epoch, after which nothing is drawn.
             device: Where they are wanted.
             ahead: Whether the next epoch is drawn as soon as one is asked for.
+            rows: Of each member of a stack, which of the S orders is its; none: each has its own.
+                Those that share one get it on the device, without being drawn or moved twice.
         """
         self._draw = draw
         self._num_epochs = num_epochs
         self._device = device
+        self._rows = torch.tensor(rows, device=device) if rows else None
         self._pool = ThreadPoolExecutor(1) if ahead else None
         self._next: dict[int, Future[Tensor | None]] = {}
 
@@ -65,8 +69,10 @@ class Orders:
         return self._moved(orders)
 
     def _moved(self, orders: Tensor | None) -> Tensor | None:
-        on_gpu = self._device.type == "cuda"
-        return None if orders is None else orders.to(self._device, non_blocking=on_gpu)
+        if orders is None:
+            return None
+        orders = orders.to(self._device, non_blocking=self._device.type == "cuda")
+        return orders if self._rows is None else orders[self._rows]
 
     def _pinned(self, epoch: int) -> Tensor | None:
         orders = self._draw(epoch)

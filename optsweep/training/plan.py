@@ -56,9 +56,14 @@ class Plan:
     cycled: Mapping[str, np.ndarray]
     warnings: tuple[str, ...]
 
-    def num_bytes(self, work: Work | None = None) -> int:
-        """What the cell takes of this machine's memory, or other work of its kind would."""
-        rates = self.learning_rates.size
+    def num_bytes(self, work: Work | None = None, num_rates: int | None = None) -> int:
+        """What the cell takes of this machine's memory, or other work of its kind would.
+
+        Args:
+            work: The other work.
+            num_rates: Learning rates of its table.
+        """
+        rates = self.learning_rates.size if num_rates is None else num_rates
         return bytes_of(self.config, work or self.work, self.engine.name, self.shape, rates)
 
     def that_fit(self, limit: int) -> list[str]:

@@ -23,6 +23,7 @@ from optsweep.training.loop import Epoch, Training, train
 from optsweep.training.plan import Plan
 
 _SHARE_OF_MEMORY = 0.5  # of what is free: an estimate may be short of the truth
+_MOST_CELLS = 256  # each has a claim and a log while it trains, and all begin anew if one fails
 
 
 def stacks_of(
@@ -40,28 +41,44 @@ def stacks_of(
         limit = free(plan.work.device)
         room = None if limit is None else _SHARE_OF_MEMORY * limit
         joined = [*alike[-1], plan]
-        is_alone = not alike[-1] or not can_be_stacked(plan)
-        if is_alone or (room is not None and plan.num_bytes(stacked(joined)) > room):
+        is_alone = not alike[-1] or why_alone(plan) or len(joined) > _MOST_CELLS
+        if is_alone or (room is not None and _num_bytes(joined) > room):
             alike.append([plan])
         else:
             alike[-1].append(plan)
     return [group for alike in groups.values() for group in alike if group]
 
 
-def can_be_stacked(plan: Plan) -> bool:
-    """Whether a cell is nothing but epochs of steps, each at a rate from a table.
+def why_alone(plan: Plan) -> str:
+    """Why a cell cannot be part of a stack; empty if it can.
 
-    What ends early, begins with weights, keeps them or records gradients is a cell of its own, and
-    so is one whose schedule changes more than the rate, or whose optimizer wants curvature. The
-    compiled engine has no stacks: its threads train seeds one by one.
+    It can if it is nothing but epochs of steps, each at a rate from a table. What ends early,
+    begins with weights, keeps them or records gradients is a cell of its own, and so is one whose
+    schedule changes more than the rate, or whose optimizer wants curvature. The compiled engine
+    has no stacks: its threads train seeds one by one.
     """
     config = plan.config
-    keeps = config.trainer.checkpoint or config.trainer.keep_weights
-    records = config.record.weights or config.record.gradients
-    others = config.start_from is not None or bool(config.stopping) or bool(plan.cycled)
     optimizers = filter(None, (plan.work.optimizer, plan.work.optimizer.rest))
-    others |= any(takes_curvature(optimizer.target) for optimizer in optimizers)
-    return plan.engine.name != "numba" and not (keeps or records or others)
+    reasons = {
+        "engine numba trains seeds one by one": plan.engine.name == "numba",
+        "checkpoints are kept": config.trainer.checkpoint,
+        "weights are kept": config.trainer.keep_weights,
+        "weights or gradients are recorded": config.record.weights or config.record.gradients,
+        "it begins with weights": config.start_from is not None,
+        "it may end early": config.stopping,
+        "its schedule changes more than the learning rate": plan.cycled,
+        "its optimizer wants curvature": any(takes_curvature(each.target) for each in optimizers),
+    }
+    return next((reason for reason, holds in reasons.items() if holds), "")
+
+
+def pays(plan: Plan) -> bool:
+    """Whether a stack is faster than its cells one after the other.
+
+    It is where the host's calls take the time, on a GPU, and where they are replayed as a graph.
+    On a CPU the arithmetic does, of which a stack has as much as its cells have.
+    """
+    return plan.work.device.type == "cuda" or plan.engine.name == "torch_graph"
 
 
 def free_memory(device: torch.device) -> int | None:
@@ -69,6 +86,11 @@ def free_memory(device: torch.device) -> int | None:
     if device.type == "cuda":
         return torch.cuda.mem_get_info(device)[0]
     return available_memory() if device.type == "cpu" else None
+
+
+def _num_bytes(plans: Sequence[Plan]) -> int:
+    num_rates = max(plan.learning_rates.size for plan in plans) * len(plans)
+    return plans[0].num_bytes(stacked(plans), num_rates)
 
 
 def stacked(plans: Sequence[Plan]) -> Work:
@@ -121,7 +143,7 @@ def train_cells(
 def _shape(plan: Plan) -> str:
     """What cells of a stack have in common."""
     common = replace(plan.config, init={}, optimizer={}, scheduler={}, seed=0, num_seeds=1)
-    return repr((common, plan.engine.name, plan.work.device, can_be_stacked(plan)))
+    return repr((common, plan.engine.name, plan.work.device, bool(why_alone(plan))))
 
 
 def _stack(plans: Sequence[Plan], work: Work) -> Stack:

@@ -98,6 +98,7 @@ def test_ranges_that_make_no_sense_are_one_line(override, message, space):
         "dataset.val_size",
         "rerun",
         "name",
+        "stack_cells",
         "trainer.num_threads",
         "trainer.device",
         "stopping.patience",

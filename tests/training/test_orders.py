@@ -52,3 +52,12 @@ def test_what_goes_wrong_in_drawing_is_told_where_it_is_asked_for():
 
     with Orders(draw, NUM_EPOCHS, CPU, ahead=True) as orders, pytest.raises(MemoryError, match="1"):
         orders.of(1)
+
+
+@pytest.mark.parametrize("ahead", [False, True])
+def test_members_that_share_an_order_have_it_drawn_once(ahead):
+    def draw(epoch):
+        return torch.tensor([[1, 0], [0, 1]]) + 10 * epoch
+
+    with Orders(draw, NUM_EPOCHS, CPU, ahead, rows=[0, 1, 0]) as orders:
+        assert orders.of(1).tolist() == [[11, 10], [10, 11], [11, 10]]

@@ -4,9 +4,10 @@ import pytest
 import torch
 
 from optsweep.config.checks import ForeignError
+from optsweep.training import stacking
 from optsweep.training.cell import train_cell
 from optsweep.training.plan import plan_cell
-from optsweep.training.stacking import can_be_stacked, free_memory, stacks_of, train_cells
+from optsweep.training.stacking import free_memory, pays, stacked, stacks_of, train_cells, why_alone
 
 CPU = torch.device("cpu")
 SMALL = (
@@ -133,8 +134,15 @@ def test_only_cells_of_one_shape_are_put_together(planned):
     found = [[names[id(p)] for p in stack] for stack in stacks_of(plans.values(), unlimited)]
     together = ["sgd", "adam", "kaiming"]
     assert sorted(found) == sorted([together, *([name] for name in cells if name not in together)])
-    alone = {name for name, plan in plans.items() if not can_be_stacked(plan)}
-    assert alone == {"numba", "compiled, too", "kept", "recorded", "cycled"}
+    alone = {name: why_alone(plan) for name, plan in plans.items() if why_alone(plan)}
+    assert alone == {
+        "numba": "engine numba trains seeds one by one",
+        "compiled, too": "engine numba trains seeds one by one",
+        "kept": "weights are kept",
+        "recorded": "weights or gradients are recorded",
+        "cycled": "its schedule changes more than the learning rate",
+    }
+    assert not any(map(pays, plans.values()))  # on a CPU
 
 
 def test_a_stack_takes_no_more_memory_than_half_of_what_is_free(planned):
@@ -145,6 +153,20 @@ def test_a_stack_takes_no_more_memory_than_half_of_what_is_free(planned):
     sizes = [len(stack) for stack in stacks_of(plans, lambda device: 8 * one)]
     assert sizes == [4]
     assert free_memory(CPU) > 0
+
+
+def test_a_stack_takes_what_the_moments_of_each_cell_take(planned):
+    sgd, adam = (planned("trainer.engine=torch", f"optimizer={name}") for name in ("sgd", "adam"))
+    mixed, same = sgd.num_bytes(stacked([sgd, adam])), sgd.num_bytes(stacked([sgd, sgd]))
+    assert mixed == sgd.num_bytes(stacked([adam, sgd]))
+    moments = 2 * adam.shape.num_weights * adam.work.num_seeds * adam.work.dtype.itemsize
+    assert mixed - same == moments
+
+
+def test_there_is_a_most_of_cells(planned, monkeypatch):
+    monkeypatch.setattr(stacking, "_MOST_CELLS", 3)
+    plans = [planned("trainer.engine=torch", f"optimizer.lr={lr}") for lr in (0.1, 0.2, 0.3, 0.4)]
+    assert [len(stack) for stack in stacks_of(plans, unlimited)] == [3, 1]
 
 
 def test_what_one_optimizer_raises_is_told(planned, monkeypatch):
