@@ -89,7 +89,7 @@ def test_numbers_stand_beside_what_one_more_run_would_give(collection):
     judged = judge([claim, claim_of()], collection)
     compared, other = numbers(collection, judged, [figure])
     assert (compared.reported, compared.ours, compared.n) == ("0.75", "0.7509", 10)
-    assert compared.prediction == "0.748 … 0.754"
+    assert compared.prediction == "0.747 … 0.755"
     assert compared.claim.verdict == "holds"
     assert (other.reported, other.ours, other.claim) == ("240.2 s", "7.509", None)
     assert numbers(collection, [], [figure])[0].figure is figure
