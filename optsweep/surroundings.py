@@ -54,7 +54,9 @@ class OtherCores:
         seconds, after = time.perf_counter() - self._began, seconds_of_others(os.getpid())
         if self._before is None or after is None or not seconds:
             return None
-        return round(max(0.0, (after - self._before) / seconds), 2)
+        busy = (after - self._before) / seconds
+        # They are counted in ticks of 10 ms, of which a short time may have had one too many.
+        return round(min(max(0.0, busy), os.cpu_count() or 1), 2)
 
 
 def seconds_of_others(pid: int) -> float | None:
