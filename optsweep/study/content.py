@@ -87,6 +87,12 @@ def _translated(english: Outline, name: str) -> Outline:
         for kind, entries in _read("claims")["margins"].items()
         for of, entry in entries.items()
     }
+    # What is diagnosed has its name in a paragraph that is written once for all languages.
+    networks = {
+        each.network: asked["questions"].get(each.id, {}).get("network", each.network)
+        for each in english.questions
+        if each.network
+    }
     return replace(
         english,
         title=asked["title"],
@@ -109,7 +115,7 @@ def _translated(english: Outline, name: str) -> Outline:
             for each in english.claims
         ),
         figures=tuple(replace(each, **claimed["figures"][each.id]) for each in english.figures),
-        terms={**asked["experiments"], **claimed["readings"]},
+        terms={**asked["experiments"], **claimed["readings"], **networks},
         language=name,
     )
 

@@ -102,3 +102,16 @@ def test_evidence_is_told_in_chinese_with_the_names_of_experiments(tree):
     for text in told:
         assert CJK.search(text)
         assert not re.search(r"\b[rb]\d_\w+", text), text
+
+
+def test_a_diagnosed_network_has_its_name_in_chinese():
+    spoken = language(CHINESE).knowing(outline(CHINESE).terms)
+    named = {
+        english.network: chinese.network
+        for english, chinese in zip(outline().questions, outline(CHINESE).questions, strict=True)
+        if english.network
+    }
+    assert named
+    for english, chinese in named.items():
+        assert CJK.search(chinese)
+        assert spoken.tell(english) == chinese
