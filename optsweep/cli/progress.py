@@ -76,31 +76,13 @@ class EpochDisplay:
         return f"{seconds:.0f} s left"
 
 
-class StackDisplay:
-    """Epochs of cells that are one stack: of all together on a terminal, of each in its log."""
-
-    def __init__(self, console: Console, own: Sequence[Console], num_epochs: int) -> None:
-        """Show epochs on `console`, and of each cell on its own one."""
-        self.together = EpochDisplay(console, num_epochs)
-        self.apart = [EpochDisplay(each, num_epochs) for each in own]
-
-    def __enter__(self) -> StackDisplay:
-        self.together.__enter__()
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.together.__exit__(kind, error, traceback)
-
-    def __call__(self, epochs: Sequence[Epoch]) -> None:
-        """Show an epoch of every cell."""
-        self.together.show(epochs[0].epoch, stack_figures(epochs))
-        for own, epoch in zip(self.apart, epochs, strict=True):
-            own(epoch)
+def show_stack(
+    together: EpochDisplay, apart: Sequence[EpochDisplay], epochs: Sequence[Epoch]
+) -> None:
+    """Show an epoch of cells that are one stack: of all `together`, and of each `apart`."""
+    together.show(epochs[0].epoch, stack_figures(epochs))
+    for own, epoch in zip(apart, epochs, strict=True):
+        own(epoch)
 
 
 def stack_figures(epochs: Sequence[Epoch]) -> str:

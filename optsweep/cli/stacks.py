@@ -7,6 +7,7 @@ in it or another process that is at it, leaves the cell to be trained by itself,
 from __future__ import annotations
 
 import contextlib
+import functools
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -21,7 +22,7 @@ from optsweep.cli import composition
 from optsweep.cli.cell_log import logged
 from optsweep.cli.jobs import Job, described, job_of, shown
 from optsweep.cli.mistakes import Failure
-from optsweep.cli.progress import StackDisplay
+from optsweep.cli.progress import EpochDisplay, show_stack
 from optsweep.cli.validation import CheckedCell
 from optsweep.config.checks import InputError
 from optsweep.liveness import Occupied, alone_in
@@ -144,8 +145,11 @@ def _trained(jobs: Sequence[Job], console: Console) -> list[Job]:
         for warning in dict.fromkeys(each for plan in plans for each in plan.warnings):
             print(f"optsweep: warning: {warning}", file=sys.stderr)
         replaces = [job.begin(console.print) for job in jobs]
-        with StackDisplay(terminal, owns, plans[0].config.trainer.epochs) as display:
-            records = train_cells(plans, display, console.print)
+        num_epochs = plans[0].config.trainer.epochs
+        apart = [EpochDisplay(own, num_epochs) for own in owns]
+        with EpochDisplay(terminal, num_epochs) as together:
+            show = functools.partial(show_stack, together, apart)
+            records = train_cells(plans, show, console.print)
         written = []
         for job, record, is_other, own in zip(jobs, records, replaces, owns, strict=True):
             line = f"results: {shown(job.directory)}"

@@ -50,11 +50,7 @@ from optsweep.engine.compiled.updates import (
     step_of,
     update_rest,
 )
-from optsweep.engine.compiled.vectors import (
-    add_scaled,
-    load_vector,
-    store,
-)
+from optsweep.engine.compiled.vectors import add_scaled, load_vector, store
 
 _AHEAD = 2  # examples that are fetched from memory before their turn
 # Steps that a row sleeps at most before it takes them. Of the wakings of Fashion-MNIST's pixels
