@@ -49,7 +49,8 @@ def column(browser, index: int) -> list[str]:
 
 def heading(browser, name: str):
     buttons = browser.find_elements("css selector", "#all-cells thead button")
-    names = [button.text for button in buttons]
+    # Their text whether or not it has been drawn yet: `text` is empty until then.
+    names = [button.get_attribute("textContent").strip() for button in buttons]
     return names.index(name), buttons[names.index(name)]
 
 
