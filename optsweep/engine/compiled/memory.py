@@ -17,15 +17,20 @@ from numba import types
 from optsweep.engine.compiled.jit import compiled, generated
 
 
-def _has_avx512() -> bool:
-    """Whether code is compiled for AVX-512, which is part of the name under which it is kept."""
+def _compiles_for(feature: str) -> bool:
+    """Whether code is compiled for a feature of processors, part of the name it is kept under."""
     config: Any = numba.config
     if config.CPU_FEATURES is not None:  # another processor than this one
-        return "+avx512f" in config.CPU_FEATURES
-    return bool(binding.get_host_cpu_features().get("avx512f"))
+        return f"+{feature}" in config.CPU_FEATURES
+    return bool(binding.get_host_cpu_features().get(feature))
 
 
-_VECTOR_BYTES = 64 if _has_avx512() else 32
+_HAS_AVX512 = _compiles_for("avx512f")
+_VECTOR_BYTES = 64 if _HAS_AVX512 else 32
+# AVX2 permutes, but does not pack: there a table has each mask's permutation. As the compiler
+# packs without it, one number after the other, an epoch at b = 256 took 0.32 instead of 0.21 s.
+_PERMUTES = _compiles_for("avx2") and not _HAS_AVX512
+_NAMES = {ir.FloatType(): "f32", ir.DoubleType(): "f64", ir.IntType(32): "i32"}
 
 
 def aligned(shape: int | tuple[int, ...], dtype: np.dtype) -> np.ndarray:
@@ -147,35 +152,71 @@ def pack(typingctx, array, offset, first_number, values, numbers, end):
     is undefined.
     """
     num = size_of_vector(array.dtype)
-    kinds = {
-        f"f{array.dtype.bitwidth}": vector_type(array.dtype, num),
-        "i32": ir.VectorType(ir.IntType(32), num),
-    }
-    bits = ir.VectorType(ir.IntType(1), num)
+    floats, integers = vector_type(array.dtype, num), ir.VectorType(ir.IntType(32), num)
+    lanes = ir.Constant(integers, list(range(num)))
+    packed_by = _permuted if _PERMUTES else _compressed
 
     def generate(context, builder, signature, arguments):
-        floats, integers = kinds.values()
-        place = pointer(context, builder, array, *arguments[:2])
+        array_value, offset, first_number, values_value, numbers_value, end = arguments
+        place = pointer(context, builder, array, array_value, offset)
         place = builder.bitcast(place, floats.as_pointer())
         entries = builder.load(place, align=array.dtype.bitwidth // 8)
         used = builder.fcmp_unordered("!=", entries, ir.Constant(floats, None))
-        first = spread(builder, builder.trunc(arguments[2], ir.IntType(32)), num)
-        counted = builder.add(first, ir.Constant(integers, list(range(num))))
-        for (name, kind), vector, target, value in zip(
-            kinds.items(), (entries, counted), (values, numbers), arguments[3:5], strict=True
-        ):
-            function = builder.module.declare_intrinsic(
-                f"llvm.experimental.vector.compress.v{num}{name}",
-                (),
-                ir.FunctionType(kind, [kind, bits, kind]),
-            )
-            packed = builder.call(function, [vector, used, ir.Constant(kind, ir.Undefined)])
-            place = pointer(context, builder, target, value, arguments[5])
-            builder.store(packed, builder.bitcast(place, kind.as_pointer()), align=4)
+        first = spread(builder, builder.trunc(first_number, ir.IntType(32)), num)
         mask = builder.zext(builder.bitcast(used, ir.IntType(num)), ir.IntType(64))
-        return builder.add(arguments[5], builder.ctpop(mask))
+        chosen = packed_by(builder, used, mask, entries, lanes)
+        places = (
+            (values, values_value, chosen[0]),
+            (numbers, numbers_value, builder.add(first, chosen[1])),
+        )
+        for target, value, packed in places:
+            place = pointer(context, builder, target, value, end)
+            builder.store(packed, builder.bitcast(place, packed.type.as_pointer()), align=4)
+        return builder.add(end, builder.ctpop(mask))
 
     return types.intp(array, types.intp, types.intp, values, numbers, types.intp), generate
+
+
+def _compressed(builder: Any, used: Any, mask: Any, entries: Any, lanes: Any) -> list[Any]:
+    """Entries and lanes, (num,), whose bits are set in `used` (num of i1), moved to the front."""
+    packed = []
+    for vector in (entries, lanes):
+        kind = vector.type
+        function = builder.module.declare_intrinsic(
+            f"llvm.experimental.vector.compress.v{kind.count}{_NAMES[kind.element]}",
+            (),
+            ir.FunctionType(kind, [kind, used.type, kind]),
+        )
+        packed.append(builder.call(function, [vector, used, ir.Constant(kind, ir.Undefined)]))
+    return packed
+
+
+def _permuted(builder: Any, used: Any, mask: Any, entries: Any, lanes: Any) -> list[Any]:
+    """The same by AVX2's permutation of eight words; `mask` (i64) has the bits of `used`."""
+    num = used.type.count
+    words_each = 8 // num  # of 32 bits in an entry
+    order = [sorted(range(num), key=lambda lane: not bits >> lane & 1) for bits in range(2**num)]
+    packed_lanes = words = _row_of(builder, f"optsweep.lanes.{num}", order, mask)
+    if words_each > 1:
+        table = [[words_each * i + k for i in front for k in range(words_each)] for front in order]
+        words = _row_of(builder, f"optsweep.words.{num}", table, mask)
+    floats = ir.VectorType(ir.FloatType(), 8)
+    function_type = ir.FunctionType(floats, [floats, words.type])
+    function = builder.module.declare_intrinsic("llvm.x86.avx2.permps", (), function_type)
+    packed = builder.call(function, [builder.bitcast(entries, floats), words])
+    return [builder.bitcast(packed, entries.type), packed_lanes]
+
+
+def _row_of(builder: Any, name: str, table: list[list[int]], row: Any) -> Any:
+    """A row of a table of constants, int32, as a vector."""
+    kind = ir.VectorType(ir.IntType(32), len(table[0]))
+    module = builder.module
+    if name not in module.globals:
+        rows = ir.ArrayType(kind, len(table))
+        constant = ir.GlobalVariable(module, rows, name)
+        constant.linkage, constant.global_constant = "internal", True
+        constant.initializer = ir.Constant(rows, [ir.Constant(kind, entries) for entries in table])
+    return builder.load(builder.gep(module.globals[name], [ir.Constant(row.type, 0), row]))
 
 
 @generated

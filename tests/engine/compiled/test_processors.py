@@ -1,4 +1,4 @@
-"""The compiled engine as it is on a processor without AVX-512: half as many numbers in a vector."""
+"""The compiled engine as it is on processors without AVX-512, or without AVX2 as well."""
 
 import os
 import subprocess
@@ -19,13 +19,20 @@ FEATURES = ["avx", "avx2", "bmi", "bmi2", "cmov", "f16c", "fma", "lzcnt", "movbe
 FEATURES += ["sse", "sse2", "sse3", "ssse3", "sse4.1", "sse4.2"]
 
 
+OLDER = [name for name in FEATURES if name not in {"avx2", "bmi", "bmi2", "fma"}]
+
+
 @pytest.mark.skipif(
     not binding.get_host_cpu_features().get("avx2"), reason="code for AVX2 does not run here"
 )
-def test_vectors_of_32_bytes():
+@pytest.mark.parametrize(
+    ("processor", "features", "tests"),
+    [("haswell", FEATURES, CASES + FILES), ("ivybridge", OLDER, CASES[:1] + FILES)],
+)
+def test_vectors_of_32_bytes(processor, features, tests):
     env = os.environ | {
-        "NUMBA_CPU_NAME": "haswell",
-        "NUMBA_CPU_FEATURES": ",".join(f"+{feature}" for feature in FEATURES),
+        "NUMBA_CPU_NAME": processor,
+        "NUMBA_CPU_FEATURES": ",".join(f"+{feature}" for feature in features),
         "PYTHONPATH": str(TESTS.parent),
     }
     program = "from optsweep.engine.compiled import memory; print(memory._VECTOR_BYTES)"
@@ -34,7 +41,7 @@ def test_vectors_of_32_bytes():
     )
     assert told.stdout == "32\n"
     done = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *CASES, *FILES],
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *tests],
         cwd=TESTS,
         env=env,
         capture_output=True,
