@@ -28,6 +28,11 @@ _LIBRARIES = {
     "torch_graph": ("torch", "numpy"),
     "numba": ("torch", "numpy", "numba", "scipy"),  # SciPy has the BLAS that is called
 }
+_VECTORS = {
+    "avx512f": "AVX-512",
+    "avx2": "AVX2",
+    "asimd": "NEON",
+}  # the kernel's names, and usual ones
 _PACKAGE = Path(__file__).resolve().parent
 _UNKNOWN = "unknown"
 
@@ -228,13 +233,18 @@ def _commit() -> str | None:
 
 @functools.cache
 def processor() -> str:
-    """The name of this machine's processor."""
+    """The name of this machine's processor and, where it can be told, its widest vectors.
+
+    Machines of one name may have others, and then round otherwise and take another time.
+    """
     try:
         text = Path("/proc/cpuinfo").read_text(encoding="utf-8")
     except (OSError, ValueError):
         text = ""
     names = re.findall(r"model name\s*: (.+)", text)
-    return names[0] if names else platform.processor() or platform.machine()
+    vectors = (f", {told}" for flag, told in _VECTORS.items() if f" {flag} " in text)
+    name = names[0] if names else platform.processor() or platform.machine()
+    return name + next(vectors, "")
 
 
 def _checksums(config: Config) -> dict[str, str]:

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from llvmlite import binding
 
 import optsweep
 from optsweep import provenance, runs
@@ -46,7 +47,7 @@ def test_a_result_tells_what_made_it(run, tmp_path, slice_config):
     }
     assert {"numba", "scipy", "python", "optsweep"} < result["versions"].keys()
     assert result["data"] == slice_config().dataset.source["sha256"]
-    assert result["processor"]
+    assert result["processor"] == provenance.processor()
     assert (result["device"], result["engine"], result["num_threads"]) == ("cpu", "numba", 1)
 
 
@@ -61,6 +62,15 @@ def asked(copy: Path, expression: str) -> str:
         env=os.environ | {"PYTHONPATH": str(copy)},
         cwd=copy,
     ).stdout.strip()
+
+
+def test_a_processor_s_vectors_are_named():
+    features, name = binding.get_host_cpu_features(), provenance.processor()
+    if not features.get("avx2"):
+        pytest.skip("not a processor with AVX2")
+    if not Path("/proc/cpuinfo").exists():
+        pytest.skip("a system that does not list what its processor can")
+    assert name.endswith(", AVX-512" if features.get("avx512f") else ", AVX2")
 
 
 def test_rooms_that_ask_for_cells_and_tell_of_them_decide_nothing(copy):

@@ -8,12 +8,12 @@ from typing import Any
 from optsweep.cli.grids import Cell
 from optsweep.config.schema import MLPConfig
 
-_Kind = tuple[str, int]  # the network, and the batch size
+_Kind = tuple[str, str, int]  # the engine that was asked for, the network, and the batch size
 _OTHER_NETWORK = 20  # of the MLP's time, what LeNet takes
 
 
 class Clock:
-    """Estimates by network and batch size, on which the cost of a pass depends most."""
+    """Estimates by engine, network and batch size, on which the cost of a pass depends most."""
 
     def __init__(self) -> None:
         """Start with nothing but guesses."""
@@ -35,14 +35,18 @@ class Clock:
 
     def estimate(self, cells: Iterable[Cell]) -> float:
         """Seconds that cells will take."""
-        factor = sum(self._seconds.values()) / sum(self._guesses.values()) if self._guesses else 1
         total = 0.0
         for cell in cells:
             kind = _kind(cell)
-            known = kind in self._guesses
-            total += guess(cell) * (self._seconds[kind] / self._guesses[kind] if known else factor)
-            total += self._overhead
+            alike = [kind] if kind in self._guesses else self._of_engine(kind)
+            guesses = sum(self._guesses[each] for each in alike)
+            factor = sum(self._seconds[each] for each in alike) / guesses if guesses else 1
+            total += guess(cell) * factor + self._overhead
         return total
+
+    def _of_engine(self, kind: _Kind) -> list[_Kind]:
+        """The kinds known that an engine trained: others may be a hundred times as slow."""
+        return [each for each in self._guesses if each[0] == kind[0]]
 
 
 def guess(cell: Cell) -> float:
@@ -54,8 +58,9 @@ def guess(cell: Cell) -> float:
 
 
 def _kind(cell: Cell) -> _Kind:
-    model = cell.config.model
-    return "" if isinstance(model, MLPConfig) else model.target, cell.config.trainer.batch_size
+    model, trainer = cell.config.model, cell.config.trainer
+    network = "" if isinstance(model, MLPConfig) else model.target
+    return trainer.engine, network, trainer.batch_size
 
 
 def in_words(seconds: float) -> str:

@@ -185,8 +185,9 @@ def test_a_mistake_is_one_line(tmp_path, arguments, message):
     assert list(tmp_path.iterdir()) == []
 
 
-def cell(batch_size: int, epochs: int = 10) -> Cell:
-    return Cell("", "", Config(trainer=TrainerConfig(epochs=epochs, batch_size=batch_size)))
+def cell(batch_size: int, epochs: int = 10, engine: str = "auto") -> Cell:
+    trainer = TrainerConfig(epochs=epochs, batch_size=batch_size, engine=engine)
+    return Cell("", "", Config(trainer=trainer))
 
 
 def test_the_clock_learns_from_finished_cells():
@@ -199,6 +200,12 @@ def test_the_clock_learns_from_finished_cells():
     # A batch size that has not been seen is as much slower than guessed as the others were.
     ratio = 3.0 / guess(cell(256))
     assert clock.estimate([cell(1)]) == pytest.approx(ratio * guess(cell(1)) + 0.25)
+    # Another engine is not: loops that call PyTorch are a hundred times as slow at a batch of 1.
+    eager = cell(1, engine="torch")
+    clock.learn(eager, {"status": "completed", "seconds": 100 * guess(eager)})
+    assert clock.estimate([cell(1)]) == pytest.approx(ratio * guess(cell(1)) + 0.25)
+    other = cell(8, engine="torch")
+    assert clock.estimate([other]) == pytest.approx(100 * guess(other) + 0.25)
 
 
 def test_train_size_takes_the_first_examples_that_are_not_held_out(slice_config):
