@@ -321,12 +321,20 @@ def _members(lists: Mapping[str, Sequence[Mapping[str, str]]]) -> pd.DataFrame:
 
 
 def _labels(experiment: str, cells: list[str], chosen: list[settings.Settings]) -> list[str]:
-    """What distinguishes each cell within its experiment; seeds alone distinguish nothing."""
+    """What distinguishes each cell within its experiment; seeds alone distinguish nothing.
+
+    Of one alone, what is not as in the defaults.
+    """
     keys = settings.varying(chosen)
     told = [key for key in keys if key != "seed"]
     if told:
         return [settings.label(each, told) or experiment for each in chosen]
-    return [experiment if keys else cell.rpartition("_")[0] or cell for cell in cells]
+    if keys:
+        return [experiment] * len(cells)
+    named = (settings.label(each, [key for key in each if key != "experiment"]) for each in chosen)
+    return [
+        name or cell.rpartition("_")[0] or cell for name, cell in zip(named, cells, strict=True)
+    ]
 
 
 def _read_cell(directory: Path) -> tuple[dict[str, Any], dict[str, pd.DataFrame]]:

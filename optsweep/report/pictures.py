@@ -41,10 +41,11 @@ class SavedPicture:
     svg: str
 
 
-def save(picture: Picture, folder: Path) -> SavedPicture:
-    """Write a picture as SVG and PNG."""
+def save(picture: Picture, folder: Path, as_png: bool = True) -> SavedPicture:
+    """Write a picture as SVG, and as PNG too or not, which takes as long again."""
     text = _svg(picture)
-    write_atomically(folder / f"{picture.name}.png", png(picture))
+    if as_png:
+        write_atomically(folder / f"{picture.name}.png", png(picture))
     write_atomically(folder / f"{picture.name}.svg", text)
     return SavedPicture(picture.name, picture.caption, inline(text, picture.name))
 

@@ -55,6 +55,7 @@ def write_report(
     say: Callable[[str], None] = lambda line: None,
     num_processes: int = 1,
     pages: Sequence[Outline] = (),
+    png: bool = False,
 ) -> Report:
     """Write `index.html`, `claims.csv`, `tables/` and `figures/`.
 
@@ -68,6 +69,7 @@ def write_report(
         num_processes: Questions that are drawn side by side, if there are many. More than one
             is for programs that do nothing when they are imported: each process imports them.
         pages: The outline in every language that is to have a page; empty: as it is.
+        png: Whether questions' figures are written as PNG beside the SVG that pages show.
 
     Raises:
         InputError: If there are no runs.
@@ -88,7 +90,7 @@ def write_report(
     asked = outline.sections(collection.experiments)
     if any("timing" in question.figures and names for question, names in asked):
         say(f"measured this machine: {measure_machine(folder).told}")
-    tasks = [(collection, question, names, judgements, out) for question, names in asked]
+    tasks = [(collection, question, names, judgements, out, png) for question, names in asked]
     sections = []
     for section in _sections(tasks, num_processes):
         sections.append(section)
@@ -128,7 +130,7 @@ def _marked(table: pd.DataFrame, collection: Collection) -> pd.DataFrame:
     return table if collection.quick is None else table.assign(quick=True)
 
 
-Task = tuple[Collection, Question, list[str], Sequence[Judgement], Path]
+Task = tuple[Collection, Question, list[str], Sequence[Judgement], Path, bool]
 
 
 def _sections(tasks: Sequence[Task], num_processes: int) -> Iterator[Section]:
@@ -157,6 +159,7 @@ def _section(
     experiments: list[str],
     judgements: Sequence[Judgement],
     out: Path,
+    png: bool,
 ) -> Section:
     own = [each for each in judgements if each.claim.question == question.id]
     mark = QUICK if collection.quick is not None else ""
@@ -166,7 +169,7 @@ def _section(
         write_tables(table, out / runs.TABLES_FOLDER / experiment, mark)
         tables[experiment] = table
     drawn = draw_question(collection, question, experiments)
-    pictures = [save(picture, out / runs.FIGURES_FOLDER) for picture in drawn]
+    pictures = [save(picture, out / runs.FIGURES_FOLDER, png) for picture in drawn]
     answering = [each for each in judgements if each.claim.id in question.answer]
     paragraph = answer(collection, question, tables, own)
     told = cause(collection, question, experiments)

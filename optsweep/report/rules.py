@@ -226,6 +226,8 @@ def _held_by_most(which: pd.Series, told: str) -> Finding:
     effect, num_true = share(which), int(which.sum())
     above, below = (
         min(1.0, 2 * float(stats.binomtest(num_true, len(which), alternative=side).pvalue))
+        if len(which)
+        else 1.0
         for side in ("greater", "less")
     )
     return all_hold([Finding({HOLDS: above, REVERSED: below}, effect, told, reference=0.5)])

@@ -37,7 +37,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
         given.runs, pages = asked(given.arguments)
         out = given.out or given.runs / REPORT_FOLDER
-        report = write_report(given.runs, out, outline(), _say, num_cores(), outlines(pages))
+        found = outlines(pages)
+        report = write_report(given.runs, out, outline(), _say, num_cores(), found, given.png)
         _say(f"report: {report.page}")
     return tell(report)
 
@@ -108,6 +109,7 @@ def parser() -> argparse.ArgumentParser:
         f"{DEFAULT} if not given: two pages that are linked to each other",
     )
     made.add_argument("--out", type=Path, help="default: RUNS/report")
+    made.add_argument("--png", action="store_true", help="figures as PNG too, beside SVG")
     return made
 
 

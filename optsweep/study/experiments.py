@@ -14,6 +14,7 @@ from optsweep import runs
 from optsweep.cli.composition import config_dir
 from optsweep.cli.grids import Cell, Grid, plan_grid
 from optsweep.cli.overrides import options
+from optsweep.cli.time_left import guess
 from optsweep.config.checks import InputError, nearest
 from optsweep.sweeps import is_listed
 
@@ -22,6 +23,9 @@ QUICK_NUM_SEEDS = 2
 QUICK_TRAIN_SIZE = 5000  # more than the largest mini-batch, 4096
 QUICK_EPOCHS_DIVISOR = 2  # leaves 5 of 10 epochs, one more than the longest warm-up
 QUICK_VAL_SIZE = 2000
+# Seconds of quick runs, by what they took on two cores: in all, beside the training of a cell, and
+# of a diagnosis. Composing the cells and the report take as long again.
+_QUICK_SECONDS, _QUICK_OVERHEAD, _QUICK_DIAGNOSES = 90, 0.2, 5.0
 # Of readings that say little, but of which all figures can be drawn.
 _QUICK_DIAGNOSIS = {
     "examples": 128,
@@ -110,6 +114,25 @@ def plan_experiment(
         arguments.append(f"hydra.sweep.dir={QUICK_ROOT}")
     arguments += settings
     return Experiment(name, tuple(arguments), plan_grid(arguments))
+
+
+def quick_ones(experiments: Sequence[Experiment]) -> list[Experiment]:
+    """The cheapest of all experiments, planned as quick ones, that fit into a minute or two."""
+    kept, seen, total = [], set[str](), 0.0
+    for each in sorted(experiments, key=cost):
+        new = [cell for name, cell in each.cells.items() if name not in seen]
+        of_diagnosis = 0.0 if each.grid.diagnosis is None else _QUICK_DIAGNOSES
+        own = sum(guess(cell) + _QUICK_OVERHEAD + of_diagnosis for cell in new)
+        if total + own <= _QUICK_SECONDS:
+            total += own
+            kept.append(each)
+            seen |= each.cells.keys()
+    return kept
+
+
+def cost(experiment: Experiment) -> float:
+    """Seconds of its training, good for comparing experiments."""
+    return sum(guess(cell) for cell in experiment.cells.values())
 
 
 def plan_comparison(budget: int, settings: Sequence[str] = ()) -> dict[str, list[str]]:

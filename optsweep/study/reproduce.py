@@ -20,7 +20,7 @@ from optsweep.cli.composition import config_dir
 from optsweep.cli.grids import Cell
 from optsweep.cli.mistakes import OneLineParser, count, in_one_line
 from optsweep.cli.overrides import options
-from optsweep.cli.time_left import Clock, guess, in_words
+from optsweep.cli.time_left import Clock, in_words
 from optsweep.config.checks import InputError
 from optsweep.study.aggregate import DEFAULT, LANGUAGE_KEY, language_of, tell
 from optsweep.study.apart import train_apart
@@ -30,9 +30,11 @@ from optsweep.study.experiments import (
     QUICK_ROOT,
     QUICK_TRAIN_SIZE,
     Experiment,
+    cost,
     mark_quick,
     plan_comparison,
     plan_experiment,
+    quick_ones,
 )
 from optsweep.surroundings import num_cores
 
@@ -61,7 +63,12 @@ def _reproduce(given: argparse.Namespace) -> int:
         for name in dict.fromkeys(names)
     ]
     # Cheap ones first, so that most of the report is there early.
-    experiments.sort(key=lambda each: sum(guess(cell) for cell in each.cells.values()))
+    experiments.sort(key=cost)
+    if given.quick and not given.only:
+        quick = quick_ones(experiments)
+        if others := [each.name for each in experiments if each not in quick]:
+            console.print(f"left out, for they take longer: {', '.join(others)} (--only has them)")
+        experiments = quick
     root = experiments[0].grid.cells_folder.parent
     if given.quick:
         mark_quick(root, given.num_seeds or QUICK_NUM_SEEDS)
@@ -161,7 +168,8 @@ def _run(experiment: Experiment, clock: Clock) -> str:
             clock.learn(cell, result)
             seconds -= result["seconds"]
             num_cells += 1
-    clock.learn_overhead(seconds, num_cells)
+    if experiment.grid.diagnosis is None:  # which takes minutes
+        clock.learn_overhead(seconds, num_cells)
     return failure
 
 
@@ -261,6 +269,7 @@ def _overview(experiments: Sequence[Experiment], clock: Clock) -> Table:
         before |= missing
         done = len(each.cells) - len(each.missing())
         time_left = in_words(clock.estimate(missing.values())) if missing else "nothing"
+        time_left += " and diagnoses" if missing and each.grid.diagnosis is not None else ""
         table.add_row(each.name, str(len(each.cells)), str(done), time_left)
     num_cells = len({name for each in experiments for name in each.cells})
     left = in_words(clock.estimate(before.values())) if before else "nothing"
@@ -288,8 +297,8 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument(
         "--quick",
         action="store_true",
-        help=f"a few minutes in all: {QUICK_NUM_SEEDS} seeds, {QUICK_TRAIN_SIZE} training "
-        f"images, half of the epochs; kept in {QUICK_ROOT}",
+        help=f"some three minutes in all: {QUICK_NUM_SEEDS} seeds, {QUICK_TRAIN_SIZE} training "
+        f"images, half of the epochs, the cheapest experiments; kept in {QUICK_ROOT}",
     )
     made.add_argument(
         "--budget",

@@ -8,6 +8,7 @@ import os
 from collections.abc import Sequence
 from fnmatch import fnmatch
 from importlib import metadata
+from importlib.util import find_spec
 from pathlib import Path
 
 from benchmark.peers import OURS, PEERS
@@ -46,18 +47,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         wanted = parser.parse_args(arguments)
         name = "benchmark-quick" if wanted.quick else "benchmark"
         wanted.out = wanted.out or Path("multirun", name)
-        num_failures = 0 if wanted.page else measure(wanted)
+        num_failures = 0 if wanted.page else _measure(wanted)
         write_report(wanted.out)
         print(f"report: {wanted.out / PAGE}")
         return 1 if num_failures else 0
 
 
-def measure(wanted: argparse.Namespace) -> int:
-    """Measure what is not there yet, and return how much of it failed.
-
-    Raises:
-        InputError: If a setting cannot be used, or the folder holds other measurements.
-    """
+def _measure(wanted: argparse.Namespace) -> int:
+    """Measure what is not there yet, and return how much of it failed."""
     settings = tuple(wanted.set)
     every = list(cells(len(images(settings)[0])))
     patterns = wanted.cells or (_QUICK_CELLS if wanted.quick else ["*"])
@@ -68,8 +65,8 @@ def measure(wanted: argparse.Namespace) -> int:
     if wanted.quick:
         chosen = [cell._replace(num_examples=_QUICK_EXAMPLES) for cell in chosen]
     wanted.out.mkdir(parents=True, exist_ok=True)
-    keep_environment(wanted.out, settings)
-    missing = [name for name in PEERS if PEERS[name].is_missing]
+    _keep_environment(wanted.out, settings)
+    missing = [name for name in PEERS if find_spec(PEERS[name].package) is None]
     for name in missing:
         print(f"{name} is left out: pip install {PEERS[name].package}")
     others = [name for name in PEERS if name not in (OURS, *missing)]
@@ -77,15 +74,11 @@ def measure(wanted: argparse.Namespace) -> int:
     return run(planned, settings, wanted.out)
 
 
-def keep_environment(folder: Path, settings: tuple[str, ...]) -> None:
-    """Write down all that decides what an idle machine gives, or compare it with what is there.
-
-    Raises:
-        InputError: If the folder's measurements are of another machine, version or program.
-    """
+def _keep_environment(folder: Path, settings: tuple[str, ...]) -> None:
+    """Write down all that decides what an idle machine gives, or refuse to measure another here."""
     path, found = folder / ENVIRONMENT_FILE, provenance.made_by(compose(*settings))
     del found["commit"]  # which tells less than the sources do
-    packages = {peer.package for peer in PEERS.values() if not peer.is_missing}
+    packages = {peer.package for peer in PEERS.values() if find_spec(peer.package)}
     found["versions"] |= {name: metadata.version(name) for name in sorted(packages)}
     found["variables"] = {name: os.environ[name] for name in _VARIABLES if name in os.environ}
     found["methods"] = {peer.name: peer.note for peer in PEERS.values()}

@@ -140,9 +140,10 @@ def test_every_rule_has_cases_for_each_verdict():
     assert tested == expected - {("identical", UNDECIDED), ("near", UNDECIDED)}
 
 
+@pytest.mark.parametrize("num_seeds", [4, 0])  # none where cells wait for their diagnosis
 @pytest.mark.parametrize("kind", RULES)
-def test_four_seeds_decide_nothing(kind):
-    few = [sample(centre).iloc[:4] for centre in (4, 3, 2, 1)]
+def test_four_seeds_decide_nothing(kind, num_seeds):
+    few = [sample(centre).iloc[:num_seeds] for centre in (4, 3, 2, 1)]
     wanted = {
         "gains_more": 4,
         "near": 1,
@@ -155,7 +156,7 @@ def test_four_seeds_decide_nothing(kind):
     }
     found = found_by(kind, *few[: wanted.get(kind, 3)], margin=0.1, value=1)
     assert found.verdict(0.05) == UNDECIDED
-    assert found.effect.n == 4
+    assert found.effect.n == num_seeds
 
 
 def test_the_effect_is_the_first_less_the_second():

@@ -34,7 +34,6 @@ ROWS = [
     row("jax-pinned", 1, 0.045, **SHORT),
     row("jax-pinned", 1, 0.06, repeat=1, **SHORT),
     row("jax-pinned", 1, 0.06, repeat=2, **SHORT),
-    row("an older peer", 1, 0.8, loss=0.4, **SHORT),
     row(OURS, 256, 0.2, engine="numba"),
     row("jax", 256, 0.15),
     row(OURS, 256, 1.5, num_seeds=10, engine="numba"),
@@ -91,7 +90,6 @@ def test_ratios_are_of_medians_and_undecided_where_rounds_disagree(forms):
 
 def test_losses_are_multiples_of_ours_in_the_same_cell(forms):
     found = forms.set_index(["peer", "network"])["loss"]
-    assert found["an older peer", "mlp"] == pytest.approx(0.8)
     assert found["torch", "1024-1024"] == pytest.approx(1.02)
     np.testing.assert_allclose(found[OURS], 1)
 
@@ -108,21 +106,21 @@ def test_arithmetic_is_dense_or_executed(forms):
     assert "lenet" not in rates.index.get_level_values("network")
 
 
-def test_readme_table_has_plain_sgd_and_where_ours_loses(forms):
+def test_readme_table_has_plain_sgd_and_the_worst_of_other_networks(forms):
     table = readme_table(fastest(forms, "title"))
     assert table.splitlines()[2:] == [
-        "|  | optsweep | JAX | an older peer | PyTorch | times as fast as the fastest other |",
-        "| --- | ---: | ---: | ---: | ---: | ---: |",
-        "| SGD, 1 seed, b = 1 | 1.00 | 1.20 | 16.0 | – | 1.20 ? (JAX, pinned) |",
-        "| SGD, 1 seed, b = 256 | 0.200 | 0.150 | – | – | 0.75 (JAX, vmapped) |",
-        "| SGD, 10 seeds, b = 256 | 0.150 | 0.300 | – | – | 2.00 (JAX, vmapped) |",
-        "| 1024-1024, SGD, 1 seed, b = 256 | 1.00 | – | – | 0.800 | 0.80 (PyTorch) |",
-        "| LeNet, SGD, 1 seed, b = 256 | 8.00 | – | – | 12.0 | 1.50 (PyTorch) |",
+        "|  | optsweep | JAX | PyTorch | times as fast as the fastest other |",
+        "| --- | ---: | ---: | ---: | ---: |",
+        "| SGD, 1 seed, b = 1 | 1.00 | 1.20 | – | 1.20 ? (JAX, pinned) |",
+        "| SGD, 1 seed, b = 256 | 0.200 | 0.150 | – | 0.75 (JAX, vmapped) |",
+        "| SGD, 10 seeds, b = 256 | 0.150 | 0.300 | – | 2.00 (JAX, vmapped) |",
+        "| 1024-1024, SGD, 1 seed, b = 256 | 1.00 | – | 0.800 | 0.80 (PyTorch) |",
+        "| LeNet, SGD, 1 seed, b = 256 | 8.00 | – | 12.0 | 1.50 (PyTorch) |",
     ]
+    assert " in 2 of all 6 cells it is not the fastest:" in table
     rows = pd.DataFrame(ROWS, columns=rounds.COLUMNS)
     rows.loc[(rows["optimizer"] == "adam") & (rows["peer"] == "torch"), "seconds"] = 0.3
-    lost = readme_table(fastest(sum_up(rows, 60_000), "title"))
-    assert "| Adam, 1 seed, b = 32 | 0.400 | – | – | 0.300 | 0.75 (PyTorch) |" in lost
+    assert " in 3 of all 6 cells" in readme_table(fastest(sum_up(rows, 60_000), "title"))
 
 
 def test_page_has_every_table(forms):
@@ -132,9 +130,9 @@ def test_page_has_every_table(forms):
         "| JAX | 128-56 | 3 | 1.22 | 1.19 | 0.75 (SGD, 1 seed, b = 256) | 1 | 1 | 1.00 … 1.00 |",
         "| PyTorch | all others | 2 | 1.10 | 1.10 | 0.80 (1024-1024, SGD, 1 seed, b = 256) "
         "| 1 | 0 | 1.00 … 1.02 |",
-        "| SGD, 1 seed, b = 1 | 1.20 ?, pinned | 16.0 | – |",
-        "| SGD, 1 seed, b = 256 | 0.200 (0.200) | 0.150 (0.150) | – | – | – |",
-        "| SGD, 1 seed, b = 256 | 30 / 54 | 72 / 72 | – | – |",
+        "| SGD, 1 seed, b = 1 | 1.20 ?, pinned | – |",
+        "| SGD, 1 seed, b = 256 | 0.200 (0.200) | 0.150 (0.150) | – | – |",
+        "| SGD, 1 seed, b = 256 | 30 / 54 | 72 / 72 | – |",
         "- JAX: as it is.",
         "| 1024-1024, SGD, 1 seed, b = 256 | torch, 3,000 |",
     ):

@@ -22,7 +22,12 @@ from optsweep.cli.search_settings import variants_of
 from optsweep.config import identity
 from optsweep.config.schema import MLPConfig
 from optsweep.study.content import outline
-from optsweep.study.experiments import QUICK_ROOT, plan_comparison, plan_experiment
+from optsweep.study.experiments import (
+    QUICK_ROOT,
+    plan_comparison,
+    plan_experiment,
+    quick_ones,
+)
 from optsweep.training.plan import plan_cell
 
 EXPERIMENTS = options("experiment", config_dir())
@@ -188,3 +193,13 @@ def test_the_comparison_is_a_search_for_each_task():
         assert len(variants_of(config.hydra.sweeper)) == 16
         tasks.add(json.dumps([config.trainer.batch_size, OmegaConf.to_container(config.model)]))
     assert len(tasks) == len(searches)
+
+
+def test_a_quick_run_leaves_out_what_takes_long():
+    quick = [
+        plan_experiment(name, quick=True) for name in ("b5_why_slow", "r1_init", "b2_nesterov")
+    ]
+    many_diagnoses, *others = quick
+    assert [each.name for each in quick_ones(quick)] == [each.name for each in others]
+    assert quick_ones(others[:1] * 2) == others[:1] * 2  # cells of both count once
+    assert quick_ones([many_diagnoses]) == []

@@ -5,7 +5,6 @@ A peer's module imports its library, and is itself imported only in the processe
 
 from __future__ import annotations
 
-import importlib.util
 import pkgutil
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
@@ -42,10 +41,6 @@ class Peer(NamedTuple):
     def name(self) -> str:
         return f"{self.title}, {self.form}" if self.form else self.title
 
-    @property
-    def is_missing(self) -> bool:
-        return importlib.util.find_spec(self.package) is None
-
 
 OURS = "optsweep"
 _JAX = Peer(
@@ -60,6 +55,13 @@ PEERS: dict[str, Peer] = {
         "optsweep",
         "the public path, optsweep.training.cell, engine auto; seconds of history.csv",
         "ours:cell",
+    ),
+    "optsweep-alone": Peer(
+        "optsweep",
+        "the same with trainer.num_threads=1: what a second thread is worth to a seed",
+        "ours:cell_on_one_thread",
+        form="one thread",
+        takes=lambda cell: cell[:4] == ("mlp", 256, "sgd", 1),
     ),
     "jax": _JAX,
     "jax-pinned": _JAX._replace(

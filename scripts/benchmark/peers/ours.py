@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 from benchmark.peers import Outcome, Train
@@ -12,7 +13,7 @@ from optsweep.training.cell import train_cell
 from optsweep.training.plan import plan_cell
 
 
-def cell(task: Task, settings: tuple[str, ...], _: Sequence[Start]) -> Train:
+def cell(task: Task, settings: tuple[str, ...], _: Any, threads: int | None = None) -> Train:
     """Seconds are those that go into history.csv."""
     examples(task, settings)  # kept for `images`, for Hydra composes no settings within others
     overrides = [
@@ -26,6 +27,7 @@ def cell(task: Task, settings: tuple[str, ...], _: Sequence[Start]) -> Train:
         f"optimizer.lr={task.lr}",
         f"batch_size={min(task.batch_size, task.num_examples)}",
         f"num_seeds={task.num_seeds}",
+        f"trainer.num_threads={threads or 'null'}",
         "trainer.epochs=1",
     ]
 
@@ -37,6 +39,9 @@ def cell(task: Task, settings: tuple[str, ...], _: Sequence[Start]) -> Train:
         return Outcome(record.history[-1]["seconds"], losses, *made)
 
     return train
+
+
+cell_on_one_thread = partial(cell, threads=1)
 
 
 def images(task: list[Any], settings: list[str]) -> tuple[Any, ...]:

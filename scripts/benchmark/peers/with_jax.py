@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import jax
@@ -19,7 +20,7 @@ from benchmark.tasks import EPS, NETWORKS, Start, Task, examples, updated
 def scan(task: Task, settings: tuple[str, ...], starts: Sequence[Start]) -> Train:
     """Timed is one call, from weights and orders to weights ready; several networks are vmapped."""
     data = tuple(map(jnp.asarray, examples(task, settings)))
-    epoch, is_stack = _epoch(task), task.num_seeds > 1
+    epoch, is_stack = partial(_epoch, task), task.num_seeds > 1
     losses = jax.jit(lambda stack, *data: lax.map(lambda weights: _loss(weights, *data), stack))
 
     def order(seed: int) -> Any:
@@ -60,32 +61,28 @@ def _loss(weights: Any, x: Any, y: Any) -> Any:
     return jnp.mean(jax.nn.logsumexp(x, axis=1) - right)
 
 
-def _epoch(task: Task) -> Callable[..., Any]:
-    """(weights, order or None, images, labels) -> weights."""
+def _epoch(task: Task, weights: Any, order: Any, images: Any, labels: Any) -> Any:
+    """The weights after an epoch in this order, or in their own if it is None."""
+    flat, tree = jax.tree.flatten(weights)
+    zeros = [jnp.zeros_like(part) for part in flat]
 
-    def epoch(weights, order, images, labels):
-        flat, tree = jax.tree.flatten(weights)
-        zeros = [jnp.zeros_like(part) for part in flat]
+    # Gathering a step's images inside it was as fast as, or faster than, gathering the epoch's
+    # before; unrolling the loop gained nothing.
+    def step(state, chosen):
+        *state, count = state
+        x, y = (images, labels) if chosen is None else (images[chosen], labels[chosen])
+        gradient = jax.grad(_loss)(jax.tree.unflatten(tree, state[0]), x, y)
+        given = zip(state[0], jax.tree.leaves(gradient), *state[1:], strict=True)
+        new = [updated(task, w, g, m, v, count + 1) for w, g, m, v in given]
+        return (*map(list, zip(*new, strict=True)), count + 1), None
 
-        # Gathering a step's images inside it was as fast as, or faster than, gathering the epoch's
-        # before; unrolling the loop gained nothing.
-        def step(state, chosen):
-            *state, count = state
-            x, y = (images, labels) if chosen is None else (images[chosen], labels[chosen])
-            gradient = jax.grad(_loss)(jax.tree.unflatten(tree, state[0]), x, y)
-            given = zip(state[0], jax.tree.leaves(gradient), *state[1:], strict=True)
-            new = [updated(task, w, g, m, v, count + 1) for w, g, m, v in given]
-            return (*map(list, zip(*new, strict=True)), count + 1), None
-
-        state = flat, zeros, zeros, jnp.float32(0)
-        whole = 0 if order is None else len(order) // task.batch_size * task.batch_size
-        if whole:
-            state, _ = lax.scan(step, state, order[:whole].reshape(-1, task.batch_size))
-        if order is None or whole < len(order):
-            state, _ = step(state, None if order is None else order[whole:])
-        return jax.tree.unflatten(tree, state[0])
-
-    return epoch
+    state = flat, zeros, zeros, jnp.float32(0)
+    whole = 0 if order is None else len(order) // task.batch_size * task.batch_size
+    if whole:
+        state, _ = lax.scan(step, state, order[:whole].reshape(-1, task.batch_size))
+    if order is None or whole < len(order):
+        state, _ = step(state, None if order is None else order[whole:])
+    return jax.tree.unflatten(tree, state[0])
 
 
 def keras_fit(task: Task, settings: tuple[str, ...], starts: Sequence[Start]) -> Train:
