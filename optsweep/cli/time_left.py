@@ -10,6 +10,7 @@ from optsweep.config.schema import MLPConfig
 
 _Kind = tuple[str, str, int]  # the engine that was asked for, the network, and the batch size
 _OTHER_NETWORK = 20  # of the MLP's time, what LeNet takes
+_EAGER_STEP = 1e-3  # seconds of a step where PyTorch was asked for, whatever is in it
 
 
 class Clock:
@@ -54,7 +55,9 @@ def guess(cell: Cell) -> float:
     trainer, num_examples = cell.config.trainer, cell.config.dataset.num_train_examples
     passes = cell.config.num_seeds * trainer.epochs * num_examples / 60_000
     network = 1 if isinstance(cell.config.model, MLPConfig) else _OTHER_NETWORK
-    return passes * network * (0.15 + 0.85 / trainer.batch_size)
+    steps = trainer.epochs * num_examples / trainer.batch_size
+    of_calls = _EAGER_STEP * steps if trainer.engine == "torch" else 0.0
+    return passes * network * (0.15 + 0.85 / trainer.batch_size) + of_calls
 
 
 def _kind(cell: Cell) -> _Kind:
