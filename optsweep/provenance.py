@@ -28,11 +28,8 @@ _LIBRARIES = {
     "torch_graph": ("torch", "numpy"),
     "numba": ("torch", "numpy", "numba", "scipy"),  # SciPy has the BLAS that is called
 }
-_VECTORS = {
-    "avx512f": "AVX-512",
-    "avx2": "AVX2",
-    "asimd": "NEON",
-}  # the kernel's names, and usual ones
+# Of vectors, widest first: the kernel's names, and usual ones.
+_VECTORS = {"avx512f": "AVX-512", "avx2": "AVX2", "asimd": "NEON"}
 _PACKAGE = Path(__file__).resolve().parent
 _UNKNOWN = "unknown"
 

@@ -152,9 +152,7 @@ def pack(typingctx, array, offset, first_number, values, numbers, end):
     is undefined.
     """
     num = size_of_vector(array.dtype)
-    floats, integers = vector_type(array.dtype, num), ir.VectorType(ir.IntType(32), num)
-    lanes = ir.Constant(integers, list(range(num)))
-    packed_by = _permuted if _PERMUTES else _compressed
+    floats = vector_type(array.dtype, num)
 
     def generate(context, builder, signature, arguments):
         array_value, offset, first_number, values_value, numbers_value, end = arguments
@@ -164,21 +162,26 @@ def pack(typingctx, array, offset, first_number, values, numbers, end):
         used = builder.fcmp_unordered("!=", entries, ir.Constant(floats, None))
         first = spread(builder, builder.trunc(first_number, ir.IntType(32)), num)
         mask = builder.zext(builder.bitcast(used, ir.IntType(num)), ir.IntType(64))
-        chosen = packed_by(builder, used, mask, entries, lanes)
+        if _PERMUTES:
+            packed, lanes = _permuted(builder, mask, entries)
+        else:
+            packed, lanes = _compressed(builder, used, entries)
         places = (
-            (values, values_value, chosen[0]),
-            (numbers, numbers_value, builder.add(first, chosen[1])),
+            (values, values_value, packed),
+            (numbers, numbers_value, builder.add(first, lanes)),
         )
-        for target, value, packed in places:
+        for target, value, front in places:
             place = pointer(context, builder, target, value, end)
-            builder.store(packed, builder.bitcast(place, packed.type.as_pointer()), align=4)
+            builder.store(front, builder.bitcast(place, front.type.as_pointer()), align=4)
         return builder.add(end, builder.ctpop(mask))
 
     return types.intp(array, types.intp, types.intp, values, numbers, types.intp), generate
 
 
-def _compressed(builder: Any, used: Any, mask: Any, entries: Any, lanes: Any) -> list[Any]:
-    """Entries and lanes, (num,), whose bits are set in `used` (num of i1), moved to the front."""
+def _compressed(builder: Any, used: Any, entries: Any) -> list[Any]:
+    """Entries (num,) whose bits are set in `used` (num of i1), and their lanes, in front."""
+    num = entries.type.count
+    lanes = ir.Constant(ir.VectorType(ir.IntType(32), num), list(range(num)))
     packed = []
     for vector in (entries, lanes):
         kind = vector.type
@@ -191,9 +194,9 @@ def _compressed(builder: Any, used: Any, mask: Any, entries: Any, lanes: Any) ->
     return packed
 
 
-def _permuted(builder: Any, used: Any, mask: Any, entries: Any, lanes: Any) -> list[Any]:
-    """The same by AVX2's permutation of eight words; `mask` (i64) has the bits of `used`."""
-    num = used.type.count
+def _permuted(builder: Any, mask: Any, entries: Any) -> list[Any]:
+    """The same by AVX2's permutation of eight words, with the bits as a number (i64)."""
+    num = entries.type.count
     words_each = 8 // num  # of 32 bits in an entry
     order = [sorted(range(num), key=lambda lane: not bits >> lane & 1) for bits in range(2**num)]
     packed_lanes = words = _row_of(builder, f"optsweep.lanes.{num}", order, mask)
