@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -13,9 +14,10 @@ from optsweep.config.checks import Blaming
 from optsweep.config.schema import MLPConfig
 from optsweep.data.tensors import Split
 from optsweep.engine import NOTHING, Scores, Work
-from optsweep.engine.costs import torch_mlp_seconds
+from optsweep.engine.costs import FUSED, torch_mlp_seconds
 from optsweep.models import Stack
 from optsweep.optim import states
+from optsweep.optim.resolved import SWITCHES, ResolvedOptimizer
 from optsweep.optim.stacks import (
     StackOptimizer,
     cells_of,
@@ -49,8 +51,18 @@ def prepare() -> str:
 
 def build(work: Work, stack: Stack, train: Split) -> ReferenceEngine:
     """The engine around a stack and its training split."""
+    if work.device.type == "cpu":
+        cells = tuple((num_seeds, _fused(optimizer)) for num_seeds, optimizer in work.cells)
+        work = replace(work, optimizer=_fused(work.optimizer), cells=cells)
     optimizer = work.build_optimizer(stack.named_parameters())
     return ReferenceEngine(stack, optimizer, train, work.batch_size)
+
+
+def _fused(optimizer: ResolvedOptimizer) -> ResolvedOptimizer:
+    """The same optimizer by torch's fused kernel, where its class gains by that."""
+    rest = None if optimizer.rest is None else _fused(optimizer.rest)
+    gains = optimizer.target in FUSED and not SWITCHES & optimizer.arguments.keys()
+    return replace(optimizer, rest=rest, switches={"fused": True} if gains else {})
 
 
 class ReferenceEngine:

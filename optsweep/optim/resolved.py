@@ -34,7 +34,8 @@ from optsweep.optim.stacks import (
     is_stackable,
 )
 
-_SWITCHES = {"foreach", "capturable", "differentiable", "fused", "maximize"}  # not worth listing
+# Arguments of classes that say how they compute.
+SWITCHES = {"foreach", "capturable", "differentiable", "fused", "maximize"}
 
 
 @dataclass(frozen=True)
@@ -49,7 +50,7 @@ class ResolvedOptimizer:
         groups: Settings of parameters by their role, beside what that flag says.
         rest: The optimizer of the parameters that this one leaves alone; None: it has all.
         rest_roles: Their roles.
-        switches: Arguments that say how the class computes, and not what.
+        switches: Arguments that say how the class computes, and not what, beside those given.
     """
 
     target: type[Optimizer]
@@ -268,7 +269,7 @@ def check_settings(target: type[Optimizer], settings: Mapping[str, Any]) -> None
     names = [argument.name for argument in arguments if argument.kind != argument.VAR_KEYWORD][1:]
     for name in settings:
         if name not in names:
-            text = ", ".join(name for name in names if name not in _SWITCHES)
+            text = ", ".join(name for name in names if name not in SWITCHES)
             raise InputError(f"optimizer {target.__name__} has no setting {name!r}; it has: {text}")
 
 

@@ -316,5 +316,20 @@ def test_other_devices_have_the_reference(slice_config):
     assert choose_engine(work, "auto") == ("torch", "numba is for the CPU")
 
 
+@pytest.mark.parametrize(
+    ("target", "given", "fused"),
+    [("Adam", {}, True), ("AdamW", {"foreach": True}, None), ("SGD", {}, None)],
+)
+def test_the_reference_takes_the_fused_kernels_that_are_faster(train_split, target, given, fused):
+    optimizer = {"_target_": f"torch.optim.{target}", "lr": 0.1, **given}
+    dataset, trainer = {"num_train": NUM_EXAMPLES}, {"batch_size": 32}
+    values = {"optimizer": optimizer, "dataset": dataset, "trainer": trainer}
+    work = dataclasses.replace(plan_cell(Config.from_mapping(values)).work, dtype=torch.float64)
+    shape = train_split.images.shape[1:]
+    network = StackedMLP(work.model, [0], default, shape, 10, CPU, torch.float64)
+    (group,) = ENGINES["torch"].build(work, network, train_split).optimizer.param_groups
+    assert group["fused"] is fused
+
+
 def test_a_rule_needs_all_of_its_settings():
     assert rule_of(torch.optim.Adam, {"lr": 1.0, "capturable": True}) is None

@@ -41,6 +41,10 @@ MARGIN = 5e-6
 # training is unstable: rounding grows 10^4 fold in 50 steps (float64: 2e-12, float32: 7e-4).
 CALM_LR = 0.01
 RELATIVE_ERROR = {"float32": 1e-5, "float64": 1e-10}
+# Two float32 programs may differ by this many times what rounding alone makes of one of them:
+# where a step is divided by the gradient's size, more than the above on some processors
+# (Adafactor 1.3e-5, RMSprop with momentum 1.7e-5; the plain loop's own 0.2e-5 and 0.5e-5).
+TIMES_OWN_ROUNDING = 10
 DTYPES = {"float32": torch.float32, "float64": torch.float64}
 
 
@@ -433,6 +437,12 @@ def plainly(slice_config):
     return run
 
 
+def own_rounding(rounded: list[Tensor], exact: list[Tensor]) -> float:
+    """How far float32 is off float64 in the same loop, relative to the parameter's norm."""
+    pairs = zip(rounded, exact, strict=True)
+    return max(((r - e).norm() / e.norm()).item() for r, e in pairs)
+
+
 def first_seed(name: str, plainly) -> int:
     """The first of three seeds in whose training no sign depends on rounding."""
     return next(
@@ -456,9 +466,12 @@ def test_training_agrees_with_a_plain_loop(
         num_seeds=num_seeds,
     )
     record, model = train_and_keep(config)
-    tolerance = RELATIVE_ERROR[precision]
     for index, seed in enumerate(config.seeds):
         plain = plainly(name, seed, precision)
+        tolerance = RELATIVE_ERROR[precision]
+        if precision == "float32":
+            exact = plainly(name, seed, "float64").parameters
+            tolerance = max(tolerance, TIMES_OWN_ROUNDING * own_rounding(plain.parameters, exact))
         rows = [row for row in record.history if row["seed"] == seed and row["epoch"] > 0]
         assert [row["lr"] for row in rows] == pytest.approx(plain.lr, rel=1e-12)
         assert [row["train_loss"] for row in rows] == pytest.approx(plain.train_loss, rel=tolerance)
