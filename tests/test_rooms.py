@@ -9,7 +9,7 @@ import optsweep
 PACKAGE = Path(optsweep.__file__).parent
 # From the floor up: a room imports from its own row only itself, and from the rows before it all.
 ROWS = (
-    ("__init__", "interrupts"),
+    ("__init__", "interrupts", "processes"),
     ("config",),
     ("surroundings",),
     ("liveness", "provenance"),

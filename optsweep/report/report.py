@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import multiprocessing
-import signal
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -13,6 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import pandas as pd
 
 from optsweep import runs
+from optsweep.processes import side_by_side
 from optsweep.report.answers import answer, brief, cause
 from optsweep.report.claims import Judgement, claims_table, judge
 from optsweep.report.collection import Collection, collect_runs
@@ -92,7 +90,7 @@ def write_report(
         say(f"measured this machine: {measure_machine(folder).told}")
     tasks = [(collection, question, names, judgements, out, png) for question, names in asked]
     sections = []
-    for section in _sections(tasks, num_processes):
+    for section in side_by_side(_section, tasks, num_processes, _LEAST_QUESTIONS):
         sections.append(section)
         num_tables, num_pictures = len(section.tables), len(section.pictures)
         say(f"{section.question.id}: {num_tables} tables, {num_pictures} figures")
@@ -131,26 +129,6 @@ def _marked(table: pd.DataFrame, collection: Collection) -> pd.DataFrame:
 
 
 Task = tuple[Collection, Question, list[str], Sequence[Judgement], Path, bool]
-
-
-def _sections(tasks: Sequence[Task], num_processes: int) -> Iterator[Section]:
-    """The sections of all questions in their order, by several processes if it is worth it."""
-    num_processes = min(num_processes, len(tasks) // _LEAST_QUESTIONS)
-    if num_processes < 2:
-        yield from (_section(*task) for task in tasks)
-        return
-    # Not forked: the report may be that of a process whose threads have trained.
-    pool = ProcessPoolExecutor(num_processes, multiprocessing.get_context("spawn"), _be_quiet)
-    try:
-        for section in [pool.submit(_section, *task) for task in tasks]:
-            yield section.result()
-    finally:
-        pool.shutdown(cancel_futures=True)
-
-
-def _be_quiet() -> None:
-    """Leave an interruption to the process that waits for this one."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def _section(

@@ -25,7 +25,7 @@ QUICK_EPOCHS_DIVISOR = 2  # leaves 5 of 10 epochs, one more than the longest war
 QUICK_VAL_SIZE = 2000
 # Seconds of quick runs, by what they took on two cores: in all, beside the training of a cell, and
 # of a diagnosis. Composing the cells and the report take as long again.
-_QUICK_SECONDS, _QUICK_OVERHEAD, _QUICK_DIAGNOSES = 90, 0.5, 5.0
+_QUICK_SECONDS, _QUICK_OVERHEAD, _QUICK_DIAGNOSES = 80, 0.5, 5.0
 # Of readings that say little, but of which all figures can be drawn.
 _QUICK_DIAGNOSIS = {
     "examples": 128,
