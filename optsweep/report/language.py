@@ -8,6 +8,8 @@ unless a language knows a term for it.
 from __future__ import annotations
 
 import functools
+import html
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,6 +19,11 @@ import yaml
 
 ENGLISH, CHINESE = "en", "zh"
 LANGUAGES = (ENGLISH, CHINESE)
+# Between the parts of a label, but not within a pair of brackets; and the text of a drawing.
+_BETWEEN = re.compile(r"(, |: )(?![^(]*\))")
+_BRACKETED = re.compile(r"(.+?) \(([^()]*)\)")
+_NUMBERS = re.compile(r"\(?[-−+×≈<>±\d.,%e… ]*\d%?\)?")
+_DRAWN = re.compile(r"(<text[^>]*>)([^<]+)(</text>)")
 _SENTENCES, _LISTING, _START = "_sentences", "_listing", "_start"
 
 
@@ -81,7 +88,8 @@ class Language:
     Attributes:
         name: One of `LANGUAGES`.
         messages: By their keys; of one that counts, `one` and `other`.
-        terms: For what has no message: the same in this language.
+        terms: For what has no message: the same in this language. One with `{}` in it stands for
+            a word and its value, such as `batch size {}`.
     """
 
     name: str
@@ -109,7 +117,53 @@ class Language:
             return told[:1].upper() + told[1:]
         if isinstance(text, Text) and text.key:
             return _filled(self, text.key, text.values)
-        return self.terms.get(str(text), str(text))
+        return self.terms.get(str(text)) or self._label(str(text))
+
+    def drawn(self, svg: str) -> str:
+        """A drawing with its words in this language."""
+        if not self._patterns:
+            return svg
+
+        def told(found: re.Match[str]) -> str:
+            text = html.escape(self.tell(html.unescape(found[2])), quote=False)
+            return f"{found[1]}{text}{found[3]}"
+
+        return _DRAWN.sub(told, svg)
+
+    def _label(self, text: str) -> str:
+        """Settings or a title, part by part; as it is if there is no term for one of them."""
+        if not self._patterns:
+            return text
+        parts = _BETWEEN.split(text)
+        for place, part in enumerate(parts):
+            told = self.terms.get(part, part) if place % 2 else self._part(part)
+            if told is None:
+                return text
+            parts[place] = told
+        return "".join(parts)
+
+    def _part(self, text: str) -> str | None:
+        """A word, a number, a word and its value, or one and another in brackets."""
+        if text in self.terms:
+            return self.terms[text]
+        if _NUMBERS.fullmatch(text):
+            return text
+        for pattern, term in self._patterns:
+            if (found := pattern.fullmatch(text)) and None not in (values := self._all(found)):
+                return term.format(*values)
+        if (found := _BRACKETED.fullmatch(text)) and None not in (values := self._all(found)):
+            return "{}({})".format(*values)
+        return None
+
+    def _all(self, found: re.Match[str]) -> list[str | None]:
+        return [self._part(group) for group in found.groups()]
+
+    @functools.cached_property
+    def _patterns(self) -> list[tuple[re.Pattern[str], str]]:
+        """Words with their values, the longest first."""
+        words = sorted((key for key in self.terms if "{}" in key), key=len, reverse=True)
+        places = ("(.+)".join(map(re.escape, word.split("{}"))) for word in words)
+        return [(re.compile(p), self.terms[w]) for p, w in zip(places, words, strict=True)]
 
     def joined(self, how: str, items: Iterable[Any]) -> str:
         """Sentences one after the other, or items of a listing."""

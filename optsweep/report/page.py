@@ -186,7 +186,12 @@ def _environment(spoken: Language) -> jinja2.Environment:
             told = told.replace(loose, tight)
         return told
 
-    environment.filters |= {"number": number, "short": short, "told": tell}
+    environment.filters |= {
+        "number": number,
+        "short": short,
+        "told": tell,
+        "drawn": lambda svg: Markup(spoken.drawn(svg)),
+    }
     environment.globals |= {
         "interval": interval,
         "symbols": SYMBOLS,

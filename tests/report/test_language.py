@@ -82,6 +82,32 @@ def test_terms_are_told_wherever_they_stand():
     assert (told, spoken.tell(told)) == ("r1_init has no result yet.", "三种初始化：还没有结果。")
 
 
+@pytest.mark.parametrize(
+    ("label", "told"),
+    [
+        ("sgd with momentum, batch size 256: test error", "带动量的SGD，批量大小256：测试误差"),
+        ("betas (0.9, 0.999), lr 1e-3", "β=(0.9, 0.999)，学习率1e-3"),
+        ("layernorm position second", "第二隐藏层的层规范化"),
+        ("report cosine warmup low", "报告的带预热的余弦衰减（低）"),
+        ("lit in 62.3% of images", "在62.3%的图像中亮"),
+        ("measured (median)", "实测(中位数)"),
+        ("learning rate 0.1 (edge of the grid)", "学习率0.1（网格边缘）"),
+        ("my_option, lr 0.1", "my_option, lr 0.1"),  # of what has no term nothing is told
+        ("adam-lr_0.001_1f2e", "adam-lr_0.001_1f2e"),
+    ],
+)
+def test_labels_are_told_part_by_part(label, told):
+    assert language(CHINESE).tell(label) == told
+    assert language("en").tell(label) == label
+
+
+def test_drawings_are_told_word_by_word():
+    svg = '<text x="1">lr 0.1: train loss</text><text>a &lt; b</text><path d="M 1"/>'
+    told = '<text x="1">学习率0.1：训练损失</text><text>a &lt; b</text><path d="M 1"/>'
+    assert language(CHINESE).drawn(svg) == told
+    assert language("en").drawn(svg) == svg
+
+
 def test_there_is_no_other_language():
     with pytest.raises(ValueError, match="language fr: there are en, zh"):
         language("fr")

@@ -20,11 +20,11 @@ UNREAD = ("code", "contents", "switch", "warnings", "note fallback")
 
 
 class Prose(HTMLParser):
-    """The text of paragraphs, captions, headings and claims; ids, and links to other pages."""
+    """The text of paragraphs, captions, headings and claims, and of figures; ids and links."""
 
     def __init__(self, text: str) -> None:
         super().__init__()
-        self.open, self.said, self.ids, self.links = [], [], [], []
+        self.open, self.said, self.ids, self.links, self.drawn = [], [], [], [], []
         self.language = ""
         self.feed(text)
 
@@ -43,6 +43,8 @@ class Prose(HTMLParser):
     def handle_data(self, data):
         if data.strip() and not any(quiet for _, quiet in self.open):
             self.said.append(data.strip())
+        if self.open and self.open[-1][0] == "text":
+            self.drawn.append(data)
 
 
 @pytest.fixture(scope="module")
@@ -72,6 +74,16 @@ def test_the_chinese_page_is_in_chinese(pages):
     for text in pages["index.zh.html"].said:
         if "result.json" not in text and not text.startswith("lr 学习率"):
             assert not re.search(r"\b[a-z]{2,}( [a-z]{2,}){4}", text), text
+
+
+def test_figures_and_settings_speak_the_language_of_their_page(pages):
+    english, chinese = pages.values()
+    assert len(english.drawn) == len(chinese.drawn) > 20
+    assert "epoch" in english.drawn
+    assert "迭代周期" in chinese.drawn
+    assert not any(CJK.search(text) for text in english.drawn)
+    for text in chinese.drawn:
+        assert not re.search(r"\b[a-z]{3,}", text), text
 
 
 def test_one_page_alone_is_the_index(tree, tmp_path):
