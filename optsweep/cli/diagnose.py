@@ -5,15 +5,15 @@ from __future__ import annotations
 import argparse
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import TimeRemainingColumn
 from rich.table import Table
 
 from optsweep import runs
 from optsweep.cli.mistakes import OneLineParser, count, in_one_line
+from optsweep.cli.progress import Bar
 from optsweep.cli.time_left import in_words
 from optsweep.config.checks import InputError
 from optsweep.config.targets import allow_targets
@@ -67,45 +67,18 @@ def diagnose(directory: Path, settings: Settings, console: Console) -> None:
     console.print(f"diagnosis: {directory / runs.DIAGNOSIS_FOLDER}")
 
 
-class _Display:
+class _Display(Bar):
     """A bar on a terminal, one line a checkpoint elsewhere."""
 
     def __init__(self, console: Console) -> None:
-        self._console = console
-        self._bar: Progress | None = None
+        super().__init__(console, "diagnosis", None, TimeRemainingColumn())
         self._last: int | None = None
-        if console.is_terminal and console.file.isatty():
-            self._bar = Progress(
-                TextColumn("diagnosis"),
-                MofNCompleteColumn(),
-                BarColumn(bar_width=24),
-                TextColumn("{task.fields[what]}"),
-                TimeRemainingColumn(),
-                console=console,
-            )
-            self._task = self._bar.add_task("diagnosis", total=None, what="")
-
-    def __enter__(self) -> _Display:
-        if self._bar is not None:
-            self._bar.start()
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        if self._bar is not None:
-            self._bar.stop()
 
     def __call__(self, step: Step) -> None:
-        what = f"epoch {step.epoch}, seed {step.seed}: {step.what}"
-        if self._bar is not None:
-            self._bar.update(self._task, completed=step.done, total=step.total, what=what)
-        elif step.epoch != self._last:
+        told = f"epoch {step.epoch}, seed {step.seed}: {step.what}"
+        if not self.move(step.done, told, step.total) and step.epoch != self._last:
             self._last = step.epoch
-            self._console.print(f"diagnosis {step.done}/{step.total}: epoch {step.epoch}")
+            self.console.print(f"diagnosis {step.done}/{step.total}: epoch {step.epoch}")
 
 
 def _table(summary: Mapping[str, Any]) -> Table:

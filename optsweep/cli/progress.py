@@ -8,39 +8,41 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, TextColumn
 from rich.table import Table
 
 if TYPE_CHECKING:
+    from typing_extensions import Self
+
     from optsweep.training.loop import Epoch
 
 SPLITS = ("train", "val", "test")
 
 
-class EpochDisplay:
-    """A bar with the current figures on a terminal, one line an epoch elsewhere."""
+class Bar:
+    """A bar on a terminal; elsewhere there is none."""
 
-    def __init__(self, console: Console, num_epochs: int) -> None:
-        """Show `num_epochs` epochs on `console`."""
+    def __init__(
+        self, console: Console, what: str, total: int | None, *more: ProgressColumn
+    ) -> None:
+        """Show how many of `total` steps are done, a text that changes, and what `more` shows."""
         self.console = console
-        self.num_epochs = num_epochs
-        self.started = time.perf_counter()
-        self.first: int | None = None  # epoch that it was told of first
-        self.bar: Progress | None = None
+        self._progress: Progress | None = None
         # FORCE_COLOR, which Jupyter and CI set, makes rich take any file for a terminal.
         if console.is_terminal and console.file.isatty():
-            self.bar = Progress(
-                TextColumn("epoch"),
+            self._progress = Progress(
+                TextColumn(what),
                 MofNCompleteColumn(),
                 BarColumn(bar_width=24),
-                TextColumn("{task.fields[figures]}"),
+                TextColumn("{task.fields[told]}"),
+                *more,
                 console=console,
             )
-            self.task = self.bar.add_task("epochs", total=num_epochs, figures="")
+            self._task = self._progress.add_task(what, total=total, told="")
 
-    def __enter__(self) -> EpochDisplay:
-        if self.bar is not None:
-            self.bar.start()
+    def __enter__(self) -> Self:
+        if self._progress is not None:
+            self._progress.start()
         return self
 
     def __exit__(
@@ -49,8 +51,26 @@ class EpochDisplay:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        if self.bar is not None:
-            self.bar.stop()
+        if self._progress is not None:
+            self._progress.stop()
+
+    def move(self, done: int, told: str, total: int | None = None) -> bool:
+        """Show that steps are done; tells whether there is a bar that shows it."""
+        if self._progress is None:
+            return False
+        self._progress.update(self._task, completed=done, told=told, total=total)
+        return True
+
+
+class EpochDisplay(Bar):
+    """A bar with the current figures on a terminal, one line an epoch elsewhere."""
+
+    def __init__(self, console: Console, num_epochs: int) -> None:
+        """Show `num_epochs` epochs on `console`."""
+        super().__init__(console, "epoch", num_epochs)
+        self.num_epochs = num_epochs
+        self.started = time.perf_counter()
+        self.first: int | None = None  # epoch that it was told of first
 
     def __call__(self, epoch: Epoch) -> None:
         """Show an epoch that has just ended."""
@@ -59,9 +79,7 @@ class EpochDisplay:
     def show(self, epoch: int, figures: str) -> None:
         """Show what an epoch gave, and how long the others take."""
         figures = f"{figures}  {self._time_left(epoch)}"
-        if self.bar is not None:
-            self.bar.update(self.task, completed=epoch, figures=figures)
-        else:
+        if not self.move(epoch, figures):
             self.console.print(
                 f"epoch {epoch}/{self.num_epochs}  {figures}", highlight=False, soft_wrap=True
             )
