@@ -20,7 +20,7 @@ import yaml
 ENGLISH, CHINESE = "en", "zh"
 LANGUAGES = (ENGLISH, CHINESE)
 # Between the parts of a label, but not within a pair of brackets; and the text of a drawing.
-_BETWEEN = re.compile(r"(, |: )(?![^(]*\))")
+_BETWEEN = re.compile(r"(, |(?<! ): )(?![^(]*\))")
 _BRACKETED = re.compile(r"(.+?) \(([^()]*)\)")
 _NUMBERS = re.compile(r"\(?[-−+×≈<>±\d.,%e… ]*\d%?\)?")
 _DRAWN = re.compile(r"(<text[^>]*>)([^<]+)(</text>)")

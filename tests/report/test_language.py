@@ -92,6 +92,8 @@ def test_terms_are_told_wherever_they_stand():
         ("lit in 62.3% of images", "在62.3%的图像中亮"),
         ("measured (median)", "实测(中位数)"),
         ("learning rate 0.1 (edge of the grid)", "学习率0.1（网格边缘）"),
+        ("sgd → adam : adam → lamb", "SGD → Adam : Adam → LAMB"),
+        ("3 of 10 seeds diverged", "10个种子中3个发散"),
         ("my_option, lr 0.1", "my_option, lr 0.1"),  # of what has no term nothing is told
         ("adam-lr_0.001_1f2e", "adam-lr_0.001_1f2e"),
     ],
