@@ -109,7 +109,6 @@ def render_page(
             sections=shown,
             searches=searches,
             compared=[each for each in searches if each.is_comparison],
-            markup=Markup,
             counts=Counter(each.verdict for each in judgements),
             balance=balance(judgements),
             forest=_forest(shown),
