@@ -56,7 +56,7 @@ def test_the_calls_of_a_step_are_as_counted(hidden_sizes, norms, optimizer):
     split = Split(torch.rand(80, 6), torch.arange(80) % 10)
     engine = ENGINES["torch"].build(asked, stack, split)
     for group in engine.optimizer.param_groups:
-        group["foreach"] = True  # as torch does of itself on a GPU
+        group.update(foreach=True, fused=False)  # as torch does of itself on a GPU
     rates = torch.tensor([0.1]).numpy()
     engine.train_epoch(epoch_orders(range(2), 1, 80, CPU), rates)
     with Counter() as counter:
