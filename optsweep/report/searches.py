@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -49,7 +50,7 @@ class Variant:
     num_diverged: int
     num_refused: int
 
-    @property
+    @functools.cached_property
     def best(self) -> FrozenTrial | None:
         """The complete trial with the best objective; None if all diverged or were stopped."""
         return best_trial(self.optuna_study)

@@ -93,7 +93,8 @@ class Tuned:
         """Standard deviations of test accuracy, averaged over tasks: of seeds and of searches.
 
         A search is repeated by drawing its trials anew, with replacement: it chooses another of
-        them by validation, and that one's test accuracy is what counts here.
+        them by validation, and that one's test accuracy is what counts here, noise of its own
+        seeds included.
         """
         of_task = [task[optimizer] for task in self.tasks.values()]
         return {
