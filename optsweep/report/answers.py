@@ -105,6 +105,8 @@ def _sibling(experiment: str, table: pd.DataFrame) -> list[str]:
     trained = _trained(table)
     if trained.empty:
         return [say("answer.sibling_nothing", experiment=experiment)]
+    if (trained["num_collapsed"] == trained["num_seeds"]).all():
+        return [say("answer.sibling_none_learns", experiment=experiment), *_losses(table)]
     best = trained.loc[trained["test_accuracy_mean"].idxmax()]
     found = say(
         "answer.sibling", experiment=experiment, setting=best["setting"], accuracy=_mean(best)

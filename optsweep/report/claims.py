@@ -17,7 +17,7 @@ from optsweep.report.collection import Collection, Setting
 from optsweep.report.evidence import Compared, evidence
 from optsweep.report.findings import Finding, Sample
 from optsweep.report.language import Text, say
-from optsweep.report.measures import sample_of
+from optsweep.report.measures import possible, sample_of
 from optsweep.report.outline import Claim
 from optsweep.report.rules import RULES, of_ratios
 from optsweep.report.statistics import Interval
@@ -87,7 +87,10 @@ def decide(claim: Claim, samples: Sequence[Sample]) -> Finding:
     rule = RULES[claim.kind]
     if claim.is_ratio:
         return of_ratios(rule, samples, claim.options)
-    return rule(samples, claim.options)
+    found = rule(samples, claim.options)
+    if found.of_one_run:
+        return replace(found, effect=possible(found.effect, claim.measure))
+    return found
 
 
 def _compare_readings(claim: Claim, collection: Collection) -> Compared:

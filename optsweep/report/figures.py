@@ -18,6 +18,7 @@ from optsweep.report.diagnosis_figures import (
 from optsweep.report.drawing import style
 from optsweep.report.gradients import gradient_norms, gradient_traces, weight_norms
 from optsweep.report.grids import against_batch_size, best_settings, gains, searches
+from optsweep.report.measures import none_learned
 from optsweep.report.outline import Question
 from optsweep.report.pictures import Picture
 from optsweep.report.timing import timing
@@ -46,7 +47,12 @@ def draw_question(
 ) -> list[Picture]:
     """All figures of a question for which there is something to draw, marked if they are quick."""
     searched = collection.searches(experiments)
-    others = [name for name in experiments if name not in searched]
+    others = [
+        name
+        for name in experiments
+        if name not in searched
+        and (name == question.id or not none_learned(collection, collection.trained([name])))
+    ]
     wanted = question.figures if "curves" in question.figures else ("curves", *question.figures)
     drawn: list[Picture | None] = []
     with style():

@@ -9,17 +9,18 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from optsweep import runs
 from optsweep.report import diagnosis, gradients
-from optsweep.report.collection import Collection
+from optsweep.report.collection import Collection, Setting
 from optsweep.report.findings import Sample
 from optsweep.report.language import ENGLISH, Text, language, say
-from optsweep.report.statistics import Location, time_to_target
+from optsweep.report.statistics import Interval, Location, time_to_target
 
 
 def measure(collection: Collection, cells: Sequence[str], of: Mapping[str, Any]) -> pd.Series:
@@ -62,6 +63,11 @@ def has_two_modes(which: pd.Series) -> bool:
     return bool(which.any() and not which.all())
 
 
+def none_learned(collection: Collection, settings: Iterable[Setting]) -> bool:
+    """Whether every seed of all settings has collapsed, so that their curves show nothing."""
+    return all(bool(collapsed(collection, one.cells).all()) for one in settings)
+
+
 def sample_of(
     collection: Collection, cells: Sequence[str], of: Mapping[str, Any], name: str
 ) -> Sample:
@@ -81,6 +87,20 @@ def difference(
     """Where the differences of a score between two settings lie, seed by seed."""
     left, right = (sample_of(collection, each, {"name": name}, name) for each in (cells, baseline))
     return left.less(right).located
+
+
+def possible(found: Interval, of: Mapping[str, Any]) -> Interval:
+    """An interval cut to what a measure can be: accuracies up to 1, nothing of these below 0.
+
+    >>> possible(Interval(0.5, -0.6, 1.6, 7), {"name": "test_accuracy"})
+    Interval(estimate=0.5, low=0.0, high=1.0, n=7)
+    """
+    name = str(of["name"])
+    most = 1.0 if name.endswith("accuracy") else math.inf
+    if most == 1.0 or name.endswith("loss") or name.startswith("seconds"):
+        low, high = np.clip((found.low, found.high), 0.0, most).tolist()
+        return found._replace(low=low, high=high)
+    return found
 
 
 def describe(of: Mapping[str, Any]) -> str:

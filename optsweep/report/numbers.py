@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from optsweep.report.claims import Judgement
 from optsweep.report.collection import Collection
-from optsweep.report.measures import measure
+from optsweep.report.measures import measure, possible
 from optsweep.report.outline import Figure
 from optsweep.report.statistics import Interval, prediction
 from optsweep.report.wording import interval, short
@@ -58,10 +58,12 @@ def _measured(collection: Collection, figure: Figure) -> Interval:
     found = [one for one in collection.find(figure.experiment, figure.cell) if one.is_trained]
     if len(found) != 1:
         return nothing
-    values = measure(collection, found[0].cells, figure.measure).dropna() * figure.times
+    values = measure(collection, found[0].cells, figure.measure).dropna()
     if len(values) < 2:
         return nothing
-    return prediction(values, figure.value)[0]
+    one = possible(prediction(values, figure.value / figure.times)[0], figure.measure)
+    estimate, low, high = (figure.times * end for end in one[:3])
+    return Interval(estimate, low, high, one.n)
 
 
 def _ours(found: Interval, digits: int) -> tuple[str, str, int]:

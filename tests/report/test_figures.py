@@ -16,12 +16,14 @@ from run_tree import config_of, curve, write_cell, write_experiment
 
 from optsweep import runs
 from optsweep.report import curves
+from optsweep.report.answers import answer
 from optsweep.report.collection import TRAINED, collect_runs
 from optsweep.report.drawing import COLOURS, INK, MAX_LINES, ORDERED, styles
 from optsweep.report.figures import draw_question
 from optsweep.report.grids import gains
 from optsweep.report.outline import Outline, Question
 from optsweep.report.pictures import Picture, save
+from optsweep.report.tables import setting_table
 from optsweep.report.tuned import profile
 
 OUTLINE = Outline(questions=[Question("r1_init", "Initialisation", baseline={"init": "default"})])
@@ -210,3 +212,21 @@ def test_times_beside_other_work_are_not_drawn(tmp_path):
     assert names == ["batch size 32", "batch size 256"]
     assert "1 setting is left out" in drawn.caption
     assert len(curves.equal_steps(collection, asked, ["sizes"]).figure.axes[0].get_lines()) == 3
+
+
+def test_networks_that_have_not_learned_have_no_curves_beside_those_of_the_question(tmp_path):
+    experiments = (("sizes", 0.1, 1), ("sizes_eager", 0.1, 2), ("sizes_steps", 0.6, 3))
+    for name, accuracy, seed in experiments:
+        cells = {}
+        for size in (1, 256):
+            scores = {seed: curve((2, 0.1), (2, accuracy))}
+            config = config_of(batch_size=size, seed=seed, num_seeds=1)
+            cells[write_cell(tmp_path, config, scores)] = f"batch_size={size}"
+        write_experiment(tmp_path, name, cells)
+    names = [name for name, *_ in experiments]
+    collection, asked = collect_runs(tmp_path), Question("sizes", "Sizes")
+    drawn = draw_question(collection, asked, names)
+    assert [picture.name for picture in drawn] == ["sizes", "sizes_steps"]
+    table = setting_table(collection, asked, "sizes_eager")
+    told = answer(collection, asked, {"sizes": table, "sizes_eager": table}, [])
+    assert told.replace("\u00a0", " ").endswith("In sizes_eager, no setting learns.")
