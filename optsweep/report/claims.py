@@ -15,7 +15,7 @@ from optsweep.config.checks import InputError
 from optsweep.report import findings, grids, loops, multiplicity, settings, timing
 from optsweep.report.collection import Collection, Setting
 from optsweep.report.evidence import Compared, evidence
-from optsweep.report.findings import Finding, Sample
+from optsweep.report.findings import Finding, Sample, repeated
 from optsweep.report.language import Text, say
 from optsweep.report.measures import possible, sample_of
 from optsweep.report.outline import Claim
@@ -45,6 +45,8 @@ class Judgement:
         evidence: In words; a `Text`.
         verdict: One of `findings.VERDICTS`, together with the question's other claims.
         settings: All that were compared, under whatever reading.
+        is_hopeless: Whether it is undecided, and `multiplicity.FORESEEN` seeds like those that it
+            has would not decide it.
     """
 
     claim: Claim
@@ -52,6 +54,7 @@ class Judgement:
     evidence: str
     verdict: str
     settings: Sequence[Setting] = ()
+    is_hopeless: bool = False
 
 
 def judge(claims: Sequence[Claim], collection: Collection) -> list[Judgement]:
@@ -65,15 +68,29 @@ def judge(claims: Sequence[Claim], collection: Collection) -> list[Judgement]:
     return [_judgement(each, verdict_of[each.claim.id], collection) for each in compared]
 
 
-def _compare(claim: Claim, collection: Collection) -> Compared:
+def _is_hopeless(each: Compared, collection: Collection) -> bool:
+    """Whether an undecided claim is not worth more seeds.
+
+    A few seeds of which some collapse do not foretell how many of the next ones will.
+    """
+    effect = each.finding.effect
+    if each.finding.by_median or effect.n < multiplicity.LOOKS[0]:
+        return False
+    foreseen = _compare(each.claim, collection, multiplicity.FORESEEN)
+    return not multiplicity.may_decide(foreseen.finding)
+
+
+def _compare(claim: Claim, collection: Collection, num_seeds: int = 0) -> Compared:
+    """Hold a claim against the runs, as if their seeds were repeated until there are so many."""
     if claim.not_tested:
         return Compared(claim, Finding({}, _NOTHING, ""), problem=Text(claim.not_tested))
     if claim.readings:
-        return _compare_readings(claim, collection)
+        return _compare_readings(claim, collection, num_seeds)
     try:
         samples, compared = _samples(claim, collection)
     except InputError as error:
         return Compared(claim, Finding({}, _NOTHING, ""), problem=_problem(error))
+    samples = repeated(samples, num_seeds)
     return Compared(claim, decide(claim, samples), samples, compared)
 
 
@@ -93,13 +110,13 @@ def decide(claim: Claim, samples: Sequence[Sample]) -> Finding:
     return found
 
 
-def _compare_readings(claim: Claim, collection: Collection) -> Compared:
+def _compare_readings(claim: Claim, collection: Collection, num_seeds: int) -> Compared:
     """A claim under all of its readings; told are the settings of the reading that decides.
 
     A reading under which a setting has too few values can neither confirm nor contradict, and is
     left out as long as another has enough.
     """
-    found = {name: _compare(read, collection) for name, read in claim.read().items()}
+    found = {name: _compare(read, collection, num_seeds) for name, read in claim.read().items()}
     for each in found.values():
         if each.problem:
             return replace(each, claim=claim)
@@ -118,9 +135,10 @@ def _compare_readings(claim: Claim, collection: Collection) -> Compared:
 
 
 def _judgement(each: Compared, verdict: str, collection: Collection) -> Judgement:
-    told = each.problem or evidence(each, verdict, collection)
+    is_hopeless = verdict == findings.UNDECIDED and _is_hopeless(each, collection)
+    told = each.problem or evidence(replace(each, is_hopeless=is_hopeless), verdict, collection)
     compared = each.of_all_readings or each.settings
-    return Judgement(each.claim, each.finding, told, verdict, compared)
+    return Judgement(each.claim, each.finding, told, verdict, compared, is_hopeless)
 
 
 def claims_table(judgements: Sequence[Judgement]) -> pd.DataFrame:

@@ -28,6 +28,7 @@ class Compared:
     of_all_readings: Sequence[Setting] = ()
     reading: str = ""  # the one that decides
     left_out: Sequence[str] = ()  # readings under which there is too little to compare
+    is_hopeless: bool = False  # see `claims.Judgement`
 
     @property
     def is_known(self) -> bool:
@@ -142,10 +143,13 @@ def _decision(each: Compared, verdict: str) -> Text:
 
 def _why(each: Compared, verdict: str) -> str:
     """What else there is to be said of a decision; empty if nothing."""
-    finding, margin = each.finding, each.claim.options.margin
+    finding, margin, is_timed = each.finding, each.claim.options.margin, each.claim.is_timed
     _, low, high, n = finding.effect
     if n < MIN_VALUES:
         return say("evidence.too_few", least=MIN_VALUES)
+    if each.is_hopeless:
+        num_seeds = multiplicity.FORESEEN
+        return say("evidence.hopeless", seeds=count(num_seeds, "run" if is_timed else "seed"))
     if verdict == UNDECIDED and finding.least_p <= multiplicity.LEVEL:
         return say("evidence.too_many_looks")
     if verdict == UNDECIDED and finding.signed and low * high > 0 and margin:

@@ -8,6 +8,7 @@ its own part are excluded; where more than one part remains, the comparison is u
 
 from __future__ import annotations
 
+import functools
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -89,6 +90,25 @@ class Sample(NamedTuple):
             return np.zeros(len(seeds), dtype=np.int64)
         same = self.modes.index.equals(seeds)
         return (self.modes if same else self.modes[seeds]).to_numpy(np.int64)
+
+
+def repeated(samples: Sequence[Sample], num: int) -> list[Sample]:
+    """The samples as if their seeds came again and again until there are `num` of them.
+
+    Of the seeds that all samples have, in the same order, so that they stay pairs.
+    """
+    common = functools.reduce(pd.Index.intersection, (one.values.index for one in samples))
+    if not 0 < len(common) < num:
+        return list(samples)
+    seeds = pd.Index(np.resize(common.to_numpy(), num))
+    return [
+        Sample(
+            one.name,
+            pd.Series(one.values[seeds].to_numpy()),
+            None if one.modes is None else pd.Series(one._modes_of(seeds)),
+        )
+        for one in samples
+    ]
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,8 @@
 
 Two things multiply the chances of a wrong verdict. A claim that stays undecided gets more seeds and
 is looked at again, at up to `LOOKS` numbers of them: each look may spend its share of the error
-(Bonferroni), whatever the distribution. And a question has many claims: Holm's correction keeps the
+(Bonferroni), whatever the distribution; to give up a claim that more seeds will not decide spends
+nothing. And a question has many claims: Holm's correction keeps the
 probability that any verdict of a question is wrong at most at `LEVEL`.
 """
 
@@ -25,6 +26,10 @@ FIGURE_ERROR = 0.025
 LOOKS = (10, 20, 30, 40, 50)
 
 
+# A claim that so many seeds like those it has would not decide is left undecided, and gets no more.
+FORESEEN = 2 * LOOKS[-1]
+
+
 def next_look(num_seeds: int) -> int | None:
     """How many seeds a claim gets that so many did not decide; None after the last look.
 
@@ -32,6 +37,11 @@ def next_look(num_seeds: int) -> int | None:
     (20, 20, None)
     """
     return next((look for look in LOOKS if look > num_seeds), None)
+
+
+def may_decide(finding: Finding) -> bool:
+    """Whether a finding decides its claim if it is the last of its question by Holm's order."""
+    return len(LOOKS) * finding.least_p <= NOMINAL
 
 
 def verdicts(findings: Sequence[Finding]) -> list[str]:

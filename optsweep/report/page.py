@@ -22,7 +22,7 @@ from optsweep.report.drawing import COLOUR_NAMES, DARK
 from optsweep.report.findings import VERDICTS, tally
 from optsweep.report.language import ENGLISH, Language, Text, language, listing, say
 from optsweep.report.measures import LEARNED
-from optsweep.report.multiplicity import LOOKS, expected_errors
+from optsweep.report.multiplicity import FORESEEN, LOOKS, expected_errors
 from optsweep.report.numbers import SINGLE, numbers
 from optsweep.report.outline import Outline, Question
 from optsweep.report.pictures import Picture, SavedPicture, svg_of
@@ -118,6 +118,7 @@ def render_page(
             claims={each.id: each for each in outline.claims},
             single=SINGLE,
             looks=LOOKS,
+            foreseen=FORESEEN,
             num_tested=len(questions),
             expected=[short(each) for each in expected_errors(questions)],
             not_alone=_not_alone(collection),

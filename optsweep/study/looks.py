@@ -49,7 +49,7 @@ def undecided(
 ) -> dict[str, list[Extension]]:
     """What the claims that stay undecided need for their next look, by the claim's id.
 
-    Nothing for those that have all seeds, or that had none to compare.
+    Nothing for those that have all seeds, that had none to compare, or that are hopeless.
 
     Args:
         judgements: On the claims of the study.
@@ -61,7 +61,7 @@ def undecided(
     found: dict[str, list[Extension]] = {}
     for each in judgements:
         has_values = each.finding.effect.n > 0 and each.settings and each.claim.gains_by_seeds
-        if each.verdict != UNDECIDED or not has_values:
+        if each.verdict != UNDECIDED or each.is_hopeless or not has_values:
             continue
         look = next_look(min(len(collection.seeds_of(one.cells)) for one in each.settings))
         if look is not None and look <= most:

@@ -211,7 +211,7 @@ def _look_again(
     """
     from optsweep.report.claims import judge  # noqa: PLC0415
     from optsweep.report.collection import collect_runs  # noqa: PLC0415
-    from optsweep.report.multiplicity import LOOKS  # noqa: PLC0415
+    from optsweep.report.multiplicity import FORESEEN, LOOKS  # noqa: PLC0415
     from optsweep.study import looks  # noqa: PLC0415
     from optsweep.study.content import outline  # noqa: PLC0415
 
@@ -225,9 +225,15 @@ def _look_again(
         if not cells:
             return [f"{name} ({why})" for name, why in failures.items()]
         left = in_words(clock.estimate(one.cell for one in cells.values()))
+        hopeless = sum(each.is_hopeless for each in judgements)
         console.print(
             f"\n[bold]more seeds[/bold]: {len(waiting)} claims are undecided; {len(cells)} cells "
             f"with further seeds to train; {left} until they are looked at again"
+            + (
+                f"; {hopeless} get none, for {FORESEEN} like theirs would not do"
+                if hopeless
+                else ""
+            )
         )
         for name, one in cells.items():
             own = [each for each in experiments if one.extends in each.cells]

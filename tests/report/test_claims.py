@@ -208,3 +208,23 @@ def test_a_reading_under_which_nothing_learned_is_left_out_and_told(two_cells):
     neither = judged_one(readings_of(**given), two_cells(failed, failed))
     assert neither.verdict == UNDECIDED
     assert "too few" not in neither.evidence
+
+
+def test_a_claim_that_more_seeds_would_not_decide_is_given_up(two_cells):
+    noise = [0.02, -0.02, 0.05, -0.05, 0.08, -0.08, 0.03, -0.03, 0.01, -0.01]
+
+    def judged(shift, *, others=(), num=10):
+        ours = [0.7 + each for each in noise[:num]]
+        theirs = [0.7 + each + shift for each in noise[::-1][:num]]
+        return judged_one(claim_of(), two_cells([*ours, *others], [*theirs, *others]))
+
+    assert judged(0.0).is_hopeless
+    assert "; 100 seeds like these would not decide it." in judged(0.0).evidence
+    for found in (
+        judged(0.04),  # between 0.02 and 0.06, which would
+        judged(0.0, num=8),  # too few to foresee anything by
+        judged(0.0, others=[0.1]),  # of a collapsed seed
+    ):
+        assert (found.verdict, found.is_hopeless) == (UNDECIDED, False)
+    decided = judged(0.2)
+    assert (decided.verdict, decided.is_hopeless) == (HOLDS, False)

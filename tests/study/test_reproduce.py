@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -16,9 +17,12 @@ from optsweep.cli.grids import Cell
 from optsweep.cli.time_left import Clock, guess
 from optsweep.config.schema import Config, InputError, TrainerConfig
 from optsweep.data.tensors import load_dataset
+from optsweep.report.claims import judge
 from optsweep.report.collection import collect_runs
+from optsweep.report.findings import UNDECIDED
+from optsweep.study import looks
 from optsweep.study.content import outline
-from optsweep.study.experiments import QUICK_ROOT
+from optsweep.study.experiments import QUICK_ROOT, plan_experiment
 from optsweep.sweeps import latest_list
 
 TESTS = Path(__file__).resolve().parents[1]
@@ -105,7 +109,7 @@ def test_two_experiments_are_stopped_and_continued(start, run, tmp_path):
     assert results(tmp_path) == after
 
 
-def test_undecided_claims_get_more_seeds(run, tmp_path):
+def test_undecided_claims_get_more_seeds(run, tmp_path, slice_settings, monkeypatch):
     # Four seeds decide nothing; the next look is at ten, and four at a time make twelve.
     arguments = ("--only", "r1_init", "--num-seeds", "4", "--max-seeds", "10")
     code, output, errors = run(*arguments, settings=["trainer.epochs=2"])
@@ -123,6 +127,17 @@ def test_undecided_claims_get_more_seeds(run, tmp_path):
         assert sorted(collection.seeds_of(setting.cells).index) == list(range(12))
     accuracies = collection.seeds_of(settings[0].cells)["test_loss"]
     assert accuracies.nunique() == 12  # they are seeds of their own
+
+    monkeypatch.chdir(tmp_path)
+    experiment = plan_experiment("r1_init", 4, settings=[*slice_settings, "trainer.epochs=2"])
+    claims = [claim for claim in outline().claims if claim.question == "r1_init"]
+    undecided = [replace(each, verdict=UNDECIDED) for each in judge(claims, collection)]
+    asked = looks.undecided(undecided, collection, [experiment], 20)
+    assert list(asked) == [claim.id for claim in claims]
+    for needed in asked.values():
+        assert {one.cell.config.seed for one in needed} == {12, 16}
+    hopeless = [replace(each, is_hopeless=True) for each in undecided]
+    assert looks.undecided(hopeless, collection, [experiment], 20) == {}
 
     before = results(tmp_path)
     assert len(before) == 9
