@@ -299,7 +299,7 @@ def parser() -> argparse.ArgumentParser:
         type=count,
         metavar="N",
         help="of the cells of claims that stay undecided, which get more at a time until then; "
-        "50 if not given, or as many as --num-seeds",
+        "50 if not given, or as many as --num-seeds; none where twice 50 would decide nothing",
     )
     made.add_argument(
         "--quick",
