@@ -31,6 +31,11 @@ class Compared:
     is_hopeless: bool = False  # see `claims.Judgement`
 
     @property
+    def unit(self) -> str:
+        """What its values are of."""
+        return "run" if self.claim.is_timed else "seed"
+
+    @property
     def is_known(self) -> bool:
         """Whether every setting has enough values, such as seeds that learned."""
         return all(sample.values.count() >= MIN_VALUES for sample in self.samples)
@@ -136,20 +141,19 @@ def _decision(each: Compared, verdict: str) -> Text:
         held=held,
         span=span,
         p=p,
-        n=count(n, "run" if each.claim.is_timed else "seed"),
+        n=count(n, each.unit),
         why=_why(each, verdict),
     )
 
 
 def _why(each: Compared, verdict: str) -> str:
     """What else there is to be said of a decision; empty if nothing."""
-    finding, margin, is_timed = each.finding, each.claim.options.margin, each.claim.is_timed
+    finding, margin = each.finding, each.claim.options.margin
     _, low, high, n = finding.effect
     if n < MIN_VALUES:
         return say("evidence.too_few", least=MIN_VALUES)
     if each.is_hopeless:
-        num_seeds = multiplicity.FORESEEN
-        return say("evidence.hopeless", seeds=count(num_seeds, "run" if is_timed else "seed"))
+        return say("evidence.hopeless", seeds=count(multiplicity.FORESEEN, each.unit))
     if verdict == UNDECIDED and finding.least_p <= multiplicity.LEVEL:
         return say("evidence.too_many_looks")
     if verdict == UNDECIDED and finding.signed and low * high > 0 and margin:

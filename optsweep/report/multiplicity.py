@@ -3,8 +3,8 @@
 Two things multiply the chances of a wrong verdict. A claim that stays undecided gets more seeds and
 is looked at again, at up to `LOOKS` numbers of them: each look may spend its share of the error
 (Bonferroni), whatever the distribution; to give up a claim that more seeds will not decide spends
-nothing. And a question has many claims: Holm's correction keeps the
-probability that any verdict of a question is wrong at most at `LEVEL`.
+nothing. And a question has many claims: Holm's correction keeps the probability that any verdict of
+a question is wrong at most at `LEVEL`.
 """
 
 from __future__ import annotations
@@ -24,8 +24,6 @@ NOMINAL = LEVEL / 4
 FIGURE_ERROR = 0.025
 # Numbers of seeds at which a claim is decided, or goes on to the next.
 LOOKS = (10, 20, 30, 40, 50)
-
-
 # A claim that so many seeds like those it has would not decide is left undecided, and gets no more.
 FORESEEN = 2 * LOOKS[-1]
 
