@@ -49,7 +49,8 @@ def undecided(
 ) -> dict[str, list[Extension]]:
     """What the claims that stay undecided need for their next look, by the claim's id.
 
-    Nothing for those that have all seeds, that had none to compare, or that are hopeless.
+    Nothing for those that have all seeds, that had none to compare, that are hopeless, or that
+    compare settings of other experiments too, whose seeds are not these experiments' to add.
 
     Args:
         judgements: On the claims of the study.
@@ -58,10 +59,12 @@ def undecided(
         most: Seeds of a setting.
     """
     cells = {name: cell for each in experiments for name, cell in each.cells.items()}
+    ours = {id(one) for each in experiments for one in collection.settings_of(each.name)}
     found: dict[str, list[Extension]] = {}
     for each in judgements:
         has_values = each.finding.effect.n > 0 and each.settings and each.claim.gains_by_seeds
-        if each.verdict != UNDECIDED or each.is_hopeless or not has_values:
+        is_ours = all(id(one) in ours for one in each.settings)  # cells are shared, settings not
+        if each.verdict != UNDECIDED or each.is_hopeless or not has_values or not is_ours:
             continue
         look = next_look(min(len(collection.seeds_of(one.cells)) for one in each.settings))
         if look is not None and look <= most:

@@ -138,6 +138,9 @@ def test_undecided_claims_get_more_seeds(run, tmp_path, slice_settings, monkeypa
         assert {one.cell.config.seed for one in needed} == {12, 16}
     hopeless = [replace(each, is_hopeless=True) for each in undecided]
     assert looks.undecided(hopeless, collection, [experiment], 20) == {}
+    # An experiment that shares these cells could add seeds to itself alone, over and over.
+    other = replace(experiment, name="r2_init")
+    assert looks.undecided(undecided, collection, [other], 20) == {}
 
     before = results(tmp_path)
     assert len(before) == 9
