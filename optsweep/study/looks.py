@@ -87,14 +87,15 @@ def train(extension: Extension, experiment: Experiment, console: Console) -> Non
 
 
 def keep(extension: Extension, experiments: Iterable[Experiment]) -> None:
-    """List a trained cell in every experiment that has the one that it extends."""
-    row = {
-        "cell": extension.cell.name,
-        "overrides": extension.cell.overrides,
-        "extends": extension.extends,
-    }
+    """List a trained cell in every experiment that has the one that it extends.
+
+    With the overrides that this one has there: by others it would be a setting of its own.
+    """
+    cell, extends = extension
     for each in experiments:
-        if extension.extends in each.cells:
+        if extends in each.cells:
+            overrides = _with_seed(each.cells[extends].overrides, cell.config.seed)
+            row = {"cell": cell.name, "overrides": overrides, "extends": extends}
             list_more_seeds(each.grid.folder, [row])
 
 
@@ -108,7 +109,10 @@ def _further(setting: Setting, cells: Mapping[str, Cell], look: int) -> Iterator
     for seed in range(begin, begin + look, size):
         config = dataclasses.replace(first.config, seed=seed)
         name = identity.cell_name(config)
-        told = [one for one in split_overrides(first.overrides) if split_override(one)[0] != "seed"]
         if name not in setting.cells:
-            overrides = " ".join([*told, f"seed={seed}"])
-            yield Extension(Cell(name, overrides, config), first.name)
+            yield Extension(Cell(name, _with_seed(first.overrides, seed), config), first.name)
+
+
+def _with_seed(overrides: str, seed: int) -> str:
+    others = [one for one in split_overrides(overrides) if split_override(one)[0] != "seed"]
+    return " ".join([*others, f"seed={seed}"])
