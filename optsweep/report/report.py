@@ -94,7 +94,7 @@ def write_report(
         sections.append(section)
         num_tables, num_pictures = len(section.tables), len(section.pictures)
         say(f"{section.question.id}: {num_tables} tables, {num_pictures} figures")
-    searches, unread = _searches(folder, out / runs.FIGURES_FOLDER)
+    searches, unread = _searches(folder, out / runs.FIGURES_FOLDER, png)
     for search in searches:
         say(f"search {search.name}: {len(search.pictures)} figures")
     # Tables beside a search are found by both that look for what sweeps and searches keep.
@@ -112,7 +112,7 @@ def write_report(
     return Report(out / runs.PAGE_FILE, collection.damaged, collection.mixed_code)
 
 
-def _searches(folder: Path, figures: Path) -> tuple[list[SearchSection], list[Damage]]:
+def _searches(folder: Path, figures: Path, png: bool) -> tuple[list[SearchSection], list[Damage]]:
     """The sections of all searches, and what is damaged; Optuna is loaded only if there is one."""
     names = (runs.STUDY_FILE, runs.TRIALS_FILE)
     folders = sorted({path.parent for name in names for path in folder.glob(f"*/{name}")})
@@ -120,7 +120,7 @@ def _searches(folder: Path, figures: Path) -> tuple[list[SearchSection], list[Da
         return [], []
     from optsweep.report.search_report import search_sections  # noqa: PLC0415
 
-    return search_sections(folders, figures)
+    return search_sections(folders, figures, png)
 
 
 def _marked(table: pd.DataFrame, collection: Collection) -> pd.DataFrame:

@@ -44,9 +44,14 @@ class SearchSection:
 
 
 def search_sections(
-    folders: Iterable[Path], figures: Path
+    folders: Iterable[Path], figures: Path, png: bool = False
 ) -> tuple[list[SearchSection], list[Damage]]:
     """Read searches and draw their figures into a folder.
+
+    Args:
+        folders: The searches.
+        figures: Where figures are written, as SVG.
+        png: Whether as PNG too.
 
     Returns:
         What there is to show, comparisons over several searches first, and what is damaged.
@@ -60,18 +65,18 @@ def search_sections(
         searches += [search] if search is not None else []
         damaged += found
     compared = tuned.comparisons(searches)
-    sections = [_over_tasks(each, figures) for each in compared]
+    sections = [_over_tasks(each, figures, png) for each in compared]
     shown = {name for each in compared for name in each.searches}
-    return sections + [_section(one, figures, one.name in shown) for one in searches], damaged
+    return sections + [_section(one, figures, png, one.name in shown) for one in searches], damaged
 
 
-def _over_tasks(compared: tuned.Tuned, figures: Path) -> SearchSection:
+def _over_tasks(compared: tuned.Tuned, figures: Path, png: bool) -> SearchSection:
     with style():
         pictures = tuned.draw(compared)
     return SearchSection(
         f"{compared.name}_over_tasks",
         language.sentences(tuned.sentences(compared)),
-        [save(picture, figures) for picture in pictures],
+        [save(picture, figures, png) for picture in pictures],
         tuned.scores_table(compared),
         pd.DataFrame(),
         [],
@@ -79,14 +84,14 @@ def _over_tasks(compared: tuned.Tuned, figures: Path) -> SearchSection:
     )
 
 
-def _section(search: Search, figures: Path, is_compared: bool = False) -> SearchSection:
+def _section(search: Search, figures: Path, png: bool, is_compared: bool = False) -> SearchSection:
     """A search's section; what a comparison shows of it is not drawn again."""
     with style():
         pictures = draw_search(search, with_budget=not is_compared)
     return SearchSection(
         search.name,
         language.sentences(sentences(search)),
-        [save(picture, figures) for picture in pictures],
+        [save(picture, figures, png) for picture in pictures],
         finals_table(search),
         readable_trials(trials_table(search)),
         search.cells,
@@ -116,7 +121,7 @@ def _write(search: Search, folder: Path) -> None:
     figures = folder / runs.FIGURES_FOLDER
     figures.mkdir(exist_ok=True)
     runs.remove_partials(figures)
-    section = _section(search, figures)
+    section = _section(search, figures, png=True)
     table = trials_table(search)
     page = f"{section.answer}\n\n{markdown(section.finals)}\n{markdown(section.trials)}"
     summary = {

@@ -17,7 +17,7 @@ from optsweep import runs
 from optsweep.config.checks import InputError, first_line
 from optsweep.report.language import Text, listing, say
 from optsweep.report.measures import LEARNED, has_two_modes
-from optsweep.report.settings import in_words
+from optsweep.report.settings import in_words, name_of
 from optsweep.report.statistics import Interval, Location, paired_differences
 from optsweep.report.wording import count, interval, number
 from optsweep.seals import SUMS_FILE, Damage
@@ -368,8 +368,8 @@ def _named(search: Search, final: Final) -> str:
 
 
 def key_in_words(key: str) -> str:
-    """The last part of an override's key, such as `weight decay`; of paired keys, of each."""
-    return ", ".join(each.rpartition(".")[2].replace("_", " ") for each in key.split(","))
+    """An override's key without its group, such as `weight decay`; of paired keys, each."""
+    return ", ".join(name_of(each).replace("_", " ") for each in key.split(","))
 
 
 def _shown(value: Any) -> str:

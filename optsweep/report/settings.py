@@ -29,7 +29,7 @@ def split_overrides(text: str) -> list[str]:
 
 
 def parse_overrides(text: str) -> Settings:
-    """The overrides of one cell, by the last part of their keys.
+    """The overrides of one cell, by their keys as `name_of` has them.
 
     >>> parse_overrides("init=gaussian optimizer.betas=[0.6,0.666] trainer.batch_size=256")
     {'init': 'gaussian', 'betas': (0.6, 0.666), 'batch_size': 256}
@@ -37,11 +37,19 @@ def parse_overrides(text: str) -> Settings:
     settings: Settings = {}
     for override in split_overrides(text):
         key, _, value = override.partition("=")
-        name = re.split(r"[./]", key.lstrip("+~"))[-1]
-        if name == "_target_":
-            name, value = key.split(".")[0], _short(value)
-        settings[name] = parse_value(value)
+        whole, is_target = key.removesuffix("._target_"), key.endswith("._target_")
+        settings[name_of(whole)] = _short(value) if is_target else parse_value(value)
     return settings
+
+
+def name_of(key: str) -> str:
+    """What a setting is called here, and among the `facets`: its key without the group.
+
+    >>> name_of("weight_decay"), name_of("optimizer.lr"), name_of("optimizer.rest.lr")
+    ('weight_decay', 'lr', 'rest_lr')
+    """
+    group, *within = key.lstrip("+~").rpartition("/")[2].split(".")
+    return "_".join(within) or group
 
 
 def in_words(overrides: str) -> str:

@@ -1,9 +1,11 @@
 """Overrides, labels and facets."""
 
+import pandas as pd
 import pytest
 from run_tree import config_of
 
 from optsweep.report import settings
+from optsweep.report.searches import readable_trials
 
 LENET = "optsweep.models.lenet.LeNet"
 
@@ -66,3 +68,12 @@ def test_a_setting_is_matched_by_overrides_or_facets(where, expected):
     chosen = {"batch_size": "full"}
     facets = {"batch_size": 60000, "layernorm_position": (), "nesterov": False}
     assert settings.matches(where, chosen, facets) is expected
+
+
+def test_two_rates_of_one_optimizer_are_two_settings():
+    # Muon's, and that of the optimizer of the parameters that are no matrices.
+    rates = "optimizer.lr=0.02 optimizer.rest.lr=0.003"
+    assert settings.parse_overrides(rates) == {"lr": 0.02, "rest_lr": 0.003}
+    assert settings.in_words(f"optimizer=muon {rates}") == "muon, lr 0.02, rest lr 0.003"
+    trials = pd.DataFrame({"optimizer.lr": [0.02], "optimizer.rest.lr": [0.003]})
+    assert readable_trials(trials).iloc[0].to_dict() == {"lr": "0.02", "rest lr": "0.003"}
