@@ -332,6 +332,9 @@ def _budgets(tuned: Tuned) -> Picture:
 
 def _profiles(tuned: Tuned) -> Picture:
     profiles = profile(times_to_target(tuned))
+    last = float(profiles.index[-1])
+    end = last + max(0.05, 0.1 * (last - 1))  # beyond the last rise, so that it is seen
+    profiles.loc[end] = profiles.iloc[-1]
     shown = tuned.optimizers[:MAX_LINES]
     looks = styles(shown)
     figure = Figure(figsize=(10, 4.2), layout="constrained")
@@ -344,7 +347,7 @@ def _profiles(tuned: Tuned) -> Picture:
         look = vars(looks[name])
         axes.step(profiles.index, profiles[name], where="post", markevery=every, label=name, **look)
     axes.set(xlabel="epochs, as a multiple of the fastest optimizer's", ylabel="share of the tasks")
-    axes.set(xlim=(1, max(1.05, float(profiles.index[-1]))), ylim=(0, 1.02))
+    axes.set(xlim=(1, end), ylim=(0, 1.02))
     legend(figure, axes)
     caption = say("caption.profiles", tasks=count(len(tuned.tasks), "task"))
     return Picture(f"{tuned.name}_profile", figure, caption)
