@@ -96,6 +96,9 @@ def write_report(
         say(f"{section.question.id}: {num_tables} tables, {num_pictures} figures")
     searches, unread = _searches(folder, out / runs.FIGURES_FOLDER, png)
     for search in searches:
+        if len(search.finals):
+            text = search.finals.to_csv(index=False, lineterminator="\n")
+            runs.write_atomically(out / runs.TABLES_FOLDER / f"{search.name}.csv", text)
         say(f"search {search.name}: {len(search.pictures)} figures")
     # Tables beside a search are found by both that look for what sweeps and searches keep.
     damaged = list(dict.fromkeys([*collection.damaged, *unread]))

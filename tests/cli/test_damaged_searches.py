@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 
 import optuna
+import pandas as pd
 import pytest
 
 from optsweep import runs, seals
@@ -232,6 +233,9 @@ def test_a_bad_search_does_not_take_the_report_away(copy, tmp_path):
     torn = copy / "bad_old_and_torn" / runs.FINALS_FILE
     assert [each.path for each in report.damaged] == [torn]
     assert "search_mine" in report.page.read_text()
+    fresh = pd.read_csv(tmp_path / "out" / runs.TABLES_FOLDER / "mine.csv")
+    assert fresh["test accuracy"].between(0, 1).all()
+    assert len(fresh) == len(pd.read_csv(copy / "mine" / runs.FINALS_FILE))
     for folder in copy.glob("bad_*"):
         assert mend(folder) == []
         assert (folder / runs.STUDY_FILE).exists()
