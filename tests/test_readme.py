@@ -44,6 +44,15 @@ def test_the_tally_is_that_of_the_table(claims):
     assert int(total) == len(claims)
 
 
+def test_the_best_tuned_optimizers_are_those_of_the_table():
+    with (STUDY / "tables" / "tuned_comparison_over_tasks.csv").open(encoding="utf-8") as file:
+        optimizer, *tasks, _, _, _ = next(rows := csv.reader(file))
+        names = [row[0].replace(" ", "_") for row in rows]
+    assert optimizer == "optimizer"
+    told = f"Of {len(names)} optimizers, tuned alike on {len(tasks)} tasks, "
+    assert f"{told}`{names[0]}` and `{names[1]}` come out first" in README
+
+
 def test_its_benchmark_is_a_part_of_the_generated_page():
     page = (ROOT / BENCHMARK_PAGE).read_text(encoding="utf-8")
     marked = re.findall(r"<!-- benchmark -->\n(.*?)<!-- /benchmark -->", README, re.DOTALL)
