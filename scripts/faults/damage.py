@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import json
 import random
 import shutil
@@ -11,7 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from faults import ways
+from faults import records, ways
 from faults.commands import CHECKPOINT, NAME, SEARCH, SWEEP
 from faults.ground import SLICE, TRACEBACK, Done, Ground, Trial, Verdict
 from optsweep import runs
@@ -26,6 +25,7 @@ DATA_CELL = ("batch_size=50", "num_seeds=2", "trainer.epochs=1")
 _COMPARISONS = (
     *("setting", "baseline", "difference", "difference_low", "difference_high", "p", "p_holm"),
     *("smallest_p", "epochs_to_target", "steps_to_target", "seconds_to_target", "num_reached"),
+    *("best less this", "its interval"),
 )
 _DAMAGED_ENDS = 3  # exit code of a report that left something out
 
@@ -141,12 +141,12 @@ def _check_report(
     verdict.expect(done.code != _DAMAGED_ENDS or file in said, f"the report does not name {file}")
     for cell in harmed or ():
         verdict.expect(cell.name in said, f"the report does not name {cell.name}")
-    whole = _rows(_undisturbed_report(ground, command))
-    found = _rows(ground.runs / runs.REPORT_FOLDER)
+    whole = records.rows(_undisturbed_report(ground, command))
+    found = records.rows(ground.runs / runs.REPORT_FOLDER)
     complete = done.code != 0 or harmed is not None or found.keys() == whole.keys()
     verdict.expect(complete, "settings are missing in the report, and it says nothing")
     for key, row in found.items():
-        if row["status"] in TRAINED:
+        if row.get("status") in (*TRAINED, None):
             right = whole.get(key, {})
             wrong = [k for k in row if k not in _COMPARISONS and row[k] != right.get(k)]
             verdict.expect(not wrong, f"a wrong row in the report: {key}: {', '.join(wrong)}")
@@ -163,15 +163,6 @@ def _undisturbed_report(ground: Ground, command: Sequence[str]) -> Path:
         return out
 
     return ground.workshop.once((*command, "report"), make)
-
-
-def _rows(report: Path) -> dict[str, dict[str, str]]:
-    """The rows of a report's tables, by the cells that they are of."""
-    found: dict[str, dict[str, str]] = {}
-    for path in sorted((report / runs.TABLES_FOLDER).glob("*.csv")):
-        with path.open(newline="", encoding="utf-8") as file:
-            found |= {row["cells"]: row for row in csv.DictReader(file)}
-    return found
 
 
 def _of_checkpoint(name: str, way: ways.Way, ground: Ground, rng: random.Random) -> Verdict:

@@ -66,6 +66,16 @@ def _trials(database: Path) -> bytes:
         return repr(list(rows)).encode()
 
 
+def rows(report: Path) -> dict[str, dict[str, str]]:
+    """The rows of a report's tables, by the cells that they are of; a search's by its settings."""
+    found = {}
+    for path in sorted((report / runs.TABLES_FOLDER).glob("*.csv")):
+        with path.open(newline="", encoding="utf-8") as file:
+            for row in csv.DictReader(file):
+                found[row.get("cells") or f"{path.stem}: {row['setting']}"] = row
+    return found
+
+
 def differences(found: Mapping[str, bytes], undisturbed: Mapping[str, bytes]) -> list[str]:
     """What is missing, what there is too much, and what is not the same; a line each."""
     told = [f"{name} is missing" for name in undisturbed if name not in found]

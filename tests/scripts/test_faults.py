@@ -50,6 +50,28 @@ def test_times_make_no_difference_and_all_else_does(folder):
     ]
 
 
+def test_rows_of_a_report_are_those_of_experiments_and_of_searches(tmp_path):
+    (tmp_path / runs.TABLES_FOLDER).mkdir()
+    for name, text in {
+        "r1_init.csv": "setting,cells,status\nhe,one two,completed\nzeros,three,completed\n",
+        "tuned.csv": 'setting,test accuracy,seeds\n"adam, lr 0.01",0.8,10\n',
+    }.items():
+        (tmp_path / runs.TABLES_FOLDER / name).write_text(text)
+    rows = records.rows(tmp_path)
+    assert list(rows) == ["one two", "three", "tuned: adam, lr 0.01"]
+    assert rows["three"]["setting"] == "zeros"
+    assert rows["tuned: adam, lr 0.01"]["test accuracy"] == "0.8"
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_a_file_of_nothing_can_be_changed_as_any_other(tmp_path, seed):
+    path = tmp_path / "empty.yaml"
+    path.write_text("")
+    for _ in range(5):
+        inputs.mutate(path, random.Random(seed))
+    assert path.read_bytes()
+
+
 def test_a_seed_decides_what_is_mistyped():
     def typed(seed):
         rng = random.Random(seed)
