@@ -204,13 +204,14 @@ def _look_again(
     clock: Clock,
     console: Console,
 ) -> list[str]:
-    """Train further seeds of the cells of undecided claims, until these are decided or have all.
+    """Train further seeds of the cells of claims that want them, until none does.
 
     Returns:
         What failed, and why.
     """
     from optsweep.report.claims import judge  # noqa: PLC0415
     from optsweep.report.collection import collect_runs  # noqa: PLC0415
+    from optsweep.report.findings import UNDECIDED  # noqa: PLC0415
     from optsweep.report.multiplicity import FORESEEN, LOOKS  # noqa: PLC0415
     from optsweep.study import looks  # noqa: PLC0415
     from optsweep.study.content import outline  # noqa: PLC0415
@@ -219,22 +220,24 @@ def _look_again(
     while True:
         collection = collect_runs(root)
         judgements = judge(outline().claims, collection)
-        waiting = looks.undecided(judgements, collection, experiments, most or LOOKS[-1])
+        waiting = looks.wanted(judgements, collection, experiments, most or LOOKS[-1])
         wanted = {one.cell.name: one for needed in waiting.values() for one in needed}
         cells = {name: one for name, one in wanted.items() if name not in failures}
         if not cells:
             return [f"{name} ({why})" for name, why in failures.items()]
         left = in_words(clock.estimate(one.cell for one in cells.values()))
-        hopeless = sum(each.is_hopeless for each in judgements)
-        console.print(
-            f"\n[bold]more seeds[/bold]: {len(waiting)} claims are undecided; {len(cells)} cells "
-            f"with further seeds to train; {left} until they are looked at again"
-            + (
-                f"; {hopeless} get none, for {FORESEEN} like theirs would not do"
-                if hopeless
-                else ""
-            )
+        undecided = [each for each in judgements if each.verdict == UNDECIDED]
+        num_undecided = sum(each.claim.id in waiting for each in undecided)
+        hopeless = sum(each.is_hopeless for each in undecided)
+        parts = [f"{num_undecided} claims are undecided"]
+        if scattered := len(waiting) - num_undecided:
+            parts.append(f"{scattered} others compare seeds that scatter")
+        parts.append(
+            f"{len(cells)} cells with further seeds to train; {left} until they are looked at again"
         )
+        if hopeless:
+            parts.append(f"{hopeless} get none, for {FORESEEN} like theirs would not do")
+        console.print(f"\n[bold]more seeds[/bold]: {'; '.join(parts)}")
         for name, one in cells.items():
             own = [each for each in experiments if one.extends in each.cells]
             if why := _failure(functools.partial(looks.train, one, own[0], console)):
@@ -299,7 +302,8 @@ def parser() -> argparse.ArgumentParser:
         type=count,
         metavar="N",
         help="of the cells of claims that stay undecided, which get more at a time until then; "
-        "50 if not given, or as many as --num-seeds; none where twice 50 would decide nothing",
+        "50 if not given, or as many as --num-seeds; none where twice 50 would decide nothing, "
+        "and 40 where some seeds learn and others do not",
     )
     made.add_argument(
         "--quick",

@@ -132,15 +132,15 @@ def test_undecided_claims_get_more_seeds(run, tmp_path, slice_settings, monkeypa
     experiment = plan_experiment("r1_init", 4, settings=[*slice_settings, "trainer.epochs=2"])
     claims = [claim for claim in outline().claims if claim.question == "r1_init"]
     undecided = [replace(each, verdict=UNDECIDED) for each in judge(claims, collection)]
-    asked = looks.undecided(undecided, collection, [experiment], 20)
+    asked = looks.wanted(undecided, collection, [experiment], 20)
     assert list(asked) == [claim.id for claim in claims]
     for needed in asked.values():
         assert {one.cell.config.seed for one in needed} == {12, 16}
     hopeless = [replace(each, is_hopeless=True) for each in undecided]
-    assert looks.undecided(hopeless, collection, [experiment], 20) == {}
+    assert looks.wanted(hopeless, collection, [experiment], 20) == {}
     # An experiment that shares these cells could add seeds to itself alone, over and over.
     other = replace(experiment, name="r2_init")
-    assert looks.undecided(undecided, collection, [other], 20) == {}
+    assert looks.wanted(undecided, collection, [other], 20) == {}
 
     before = results(tmp_path)
     assert len(before) == 9
