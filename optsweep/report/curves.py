@@ -6,6 +6,7 @@ import io
 import math
 import textwrap
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -158,11 +159,14 @@ def _against(
     collection: Collection, question: Question, experiments: Sequence[str], x: str, caption: str
 ) -> tuple[Figure, str] | None:
     """Figure and caption of scores against a column of the history."""
-    settings = collection.compared(experiments)
+    trained = collection.compared(experiments)
+    most = max((one.facets["num_train"] for one in trained), default=0)
+    settings = [one for one in trained if one.facets["num_train"] == most]
     num_trained = len(settings)
     if x == "seconds":  # beside other work, they tell of that
+        alone = [tuple(collection.taken_alone(one.cells)) for one in settings]
         settings = [
-            one for one in settings if len(collection.taken_alone(one.cells)) == len(one.cells)
+            replace(one, cells=cells) for one, cells in zip(settings, alone, strict=True) if cells
         ]
     if not settings:
         return None

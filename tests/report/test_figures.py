@@ -4,6 +4,7 @@ import math
 import re
 import subprocess
 import sys
+from dataclasses import replace
 from xml.etree import ElementTree
 
 import matplotlib.colors
@@ -212,6 +213,26 @@ def test_times_beside_other_work_are_not_drawn(tmp_path):
     assert names == ["batch size 32", "batch size 256"]
     assert "1 setting is left out" in drawn.caption
     assert len(curves.equal_steps(collection, asked, ["sizes"]).figure.axes[0].get_lines()) == 3
+
+
+def test_seeds_that_were_added_beside_other_work_leave_the_others_times_as_they_are(tmp_path):
+    scores = curve((2, 0.1), (1, 0.5), (0.8, 0.6))
+    cells = {}
+    for seed, load in ((0, 0.0), (3, 0.9)):
+        config = config_of(batch_size=32, seed=seed)
+        drawn = dict.fromkeys(range(seed, seed + 3), scores)
+        cells[write_cell(tmp_path, config, drawn, other_cores=load)] = f"batch_size=32 seed={seed}"
+    few = config_of(batch_size=1)
+    few = replace(few, dataset=replace(few.dataset, train_size=100))  # of which an epoch is short
+    cells[write_cell(tmp_path, few, {0: scores})] = "batch_size=1"
+    write_experiment(tmp_path, "sizes", cells)
+    picture = curves.loss_against_seconds(
+        collect_runs(tmp_path), Question("sizes", "Sizes"), ["sizes"]
+    )
+    names = picture.figure.axes[0].get_legend_handles_labels()[1]
+    assert names == ["batch size 32"]
+    assert "3 seeds" in picture.caption.replace("\u00a0", " ")
+    assert "left out" not in picture.caption
 
 
 def test_networks_that_have_not_learned_have_no_curves_beside_those_of_the_question(tmp_path):
