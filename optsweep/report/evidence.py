@@ -156,7 +156,8 @@ def _why(each: Compared, verdict: str) -> str:
         return say("evidence.hopeless", seeds=count(multiplicity.FORESEEN, each.unit))
     if verdict == UNDECIDED and finding.least_p <= multiplicity.LEVEL:
         return say("evidence.too_many_looks")
-    if verdict == UNDECIDED and finding.signed and low * high > 0 and margin:
+    is_little = min(abs(low), abs(high)) < margin
+    if verdict == UNDECIDED and finding.signed and low * high > 0 and is_little:
         side = "above" if low > 0 else "below"
         return say(f"evidence.{side}_but_little", margin=f"{margin:g}")
     if verdict in (HOLDS, REVERSED) and not finding.signed and not each.claim.is_ratio:

@@ -240,16 +240,17 @@ def any_holds(findings: Mapping[str, Finding]) -> Finding:
     }
     # A single run is compatible with a reading unless it is shown that it is not.
     holding = min(of_reading.values(), key=lambda each: each.p.get(HOLDS, 1.0))
-    p = {HOLDS: min(1.0, len(findings) * holding.p.get(HOLDS, 1.0))}
-    told = {HOLDS: holding}
+    holds = min(1.0, len(findings) * holding.p.get(HOLDS, 1.0))
     contrary = {
         name: min(each.p[REVERSED], each.p.get(NEGLIGIBLE, 1.0))
         for name, each in of_reading.items()
     }
     last = of_reading[max(contrary, key=contrary.__getitem__)]
     verdict = min((v for v in (REVERSED, NEGLIGIBLE) if v in last.p), key=last.p.__getitem__)
-    p[verdict], told[verdict] = max(contrary.values()), last
-    return replace(told[min(p, key=p.__getitem__)], p=p)
+    # Where both are as far, told is the reading under which it is not contradicted.
+    p = {verdict: max(contrary.values()), HOLDS: holds}
+    told = last if p[verdict] <= holds else holding
+    return replace(told, p=p)
 
 
 def _difference(left: Sample, right: Sample) -> tuple[Location, Interval, str]:

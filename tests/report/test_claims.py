@@ -7,9 +7,17 @@ from run_tree import config_of, curve, write_cell, write_experiment
 
 from optsweep.report.claims import claims_table, judge
 from optsweep.report.collection import collect_runs
-from optsweep.report.findings import HOLDS, NOT_TESTED, REVERSED, UNDECIDED
+from optsweep.report.findings import (
+    HOLDS,
+    NOT_TESTED,
+    REVERSED,
+    UNDECIDED,
+    Finding,
+    any_holds,
+)
 from optsweep.report.outline import Claim
 from optsweep.report.rules import Options
+from optsweep.report.statistics import Interval
 
 
 def claim_of(**changes) -> Claim:
@@ -111,6 +119,20 @@ def test_an_effect_of_its_sign_that_may_be_too_small_is_said_to_be_so(two_cells)
     judged = judged_one(claim_of(), two_cells([0.795 + each for each in noise], [0.8] * 8))
     assert judged.verdict == UNDECIDED
     assert "below 0, but it may be by less than the margin of 0.005" in judged.evidence
+
+
+def test_of_two_readings_that_is_told_which_is_not_contradicted():
+    effects = {"far": (0.02, 0.017, 0.023), "near": (0.001, -0.012, 0.014)}
+    contrary = {"far": 1e-6, "near": 1.0}
+    found = any_holds(
+        {
+            name: Finding({HOLDS: 1.0, REVERSED: contrary[name]}, Interval(*effect, 30), "a - b")
+            for name, effect in effects.items()
+        }
+    )
+    assert found.verdict(0.05) == UNDECIDED
+    assert found.effect == Interval(*effects["near"], 30)
+    assert found.of == "a - b (near)"
 
 
 def test_what_cannot_be_tested_here_says_why(two_cells):
