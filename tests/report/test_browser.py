@@ -152,6 +152,21 @@ def test_print_is_light_and_without_navigation(opened):
     assert not opened.find_element("css selector", ".contents").is_displayed()
 
 
+def test_a_table_that_would_fill_many_sheets_is_not_printed(opened, browser, tmp_path):
+    emulate(opened, "light", media="print")
+    assert opened.find_element("id", "all-cells").is_displayed()
+    cells = {f"lr_{number}": f"lr={number}" for number in range(201)}  # to be trained
+    write_experiment(tmp_path, "mine", cells)
+    browser.get(write_report(tmp_path, tmp_path / "report", outline()).page.as_uri())
+    emulate(browser, "light", media="print")
+    assert not browser.find_element("id", "all-cells").is_displayed()
+    told = browser.find_element("css selector", "#cells .paper")
+    assert told.text == "201 rows are not printed; the page has them."
+    emulate(browser, "light")
+    assert browser.find_element("id", "all-cells").is_displayed()
+    assert not told.is_displayed()
+
+
 @pytest.mark.parametrize("width", [360, 700, 1100])
 def test_narrow_windows(opened, width):
     size = {"width": width, "height": 800, "deviceScaleFactor": 1, "mobile": False}
