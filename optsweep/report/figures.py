@@ -53,7 +53,8 @@ def draw_question(
         if name not in searched
         and (name == question.id or not none_learned(collection, collection.trained([name])))
     ]
-    wanted = question.figures if "curves" in question.figures else ("curves", *question.figures)
+    has_curves = not {"curves", calibration.__name__}.isdisjoint(question.figures)
+    wanted = question.figures if has_curves else ("curves", *question.figures)
     drawn: list[Picture | None] = []
     with style():
         for name in wanted:

@@ -20,11 +20,13 @@ from optsweep.report.search_figures import draw_search
 from optsweep.report.searches import (
     Search,
     Variant,
+    brief,
     finals_table,
     read_search,
     readable_trials,
     sentences,
     trials_table,
+    variants_table,
 )
 from optsweep.report.tables import markdown
 from optsweep.seals import Damage
@@ -37,6 +39,7 @@ class SearchSection:
     name: str
     answer: str
     pictures: list[SavedPicture]
+    variants: pd.DataFrame
     finals: pd.DataFrame
     trials: pd.DataFrame
     cells: list[str]
@@ -77,6 +80,7 @@ def _over_tasks(compared: tuned.Tuned, figures: Path, png: bool) -> SearchSectio
         f"{compared.name}_over_tasks",
         language.sentences(tuned.sentences(compared)),
         [save(picture, figures, png) for picture in pictures],
+        pd.DataFrame(),
         tuned.scores_table(compared),
         pd.DataFrame(),
         [],
@@ -90,8 +94,9 @@ def _section(search: Search, figures: Path, png: bool, is_compared: bool = False
         pictures = draw_search(search, with_budget=not is_compared)
     return SearchSection(
         search.name,
-        language.sentences(sentences(search)),
+        language.sentences(brief(search)),
         [save(picture, figures, png) for picture in pictures],
+        variants_table(search),
         finals_table(search),
         readable_trials(trials_table(search)),
         search.cells,
@@ -123,7 +128,8 @@ def _write(search: Search, folder: Path) -> None:
     runs.remove_partials(figures)
     section = _section(search, figures, png=True)
     table = trials_table(search)
-    page = f"{section.answer}\n\n{markdown(section.finals)}\n{markdown(section.trials)}"
+    tables = (section.variants, section.finals, section.trials)
+    page = "\n".join([f"{section.answer}\n", *(markdown(each) for each in tables if len(each))])
     summary = {
         "variants": [_summary(variant) for variant in search.variants],
         "finals": [
@@ -153,7 +159,7 @@ def _summary(variant: Variant) -> dict[str, Any]:
     return {
         "variant": variant.name,
         "num_trials": len(variant.trials),
-        "num_stopped": int((variant.trials["status"] == "stopped").sum()),
+        "num_stopped": variant.num_stopped,
         "num_diverged": variant.num_diverged,
         "num_refused": variant.num_refused,
         "saved_epochs_fraction": variant.saved_fraction,

@@ -56,6 +56,11 @@ class Variant:
         return best_trial(self.optuna_study)
 
     @property
+    def num_stopped(self) -> int:
+        """Trials that were stopped early."""
+        return int((self.trials["status"] == "stopped").sum())
+
+    @property
     def edges(self) -> list[str]:
         """Keys whose best value lies at an end of its range: a better one may lie beyond."""
         if self.best is None:
@@ -291,22 +296,46 @@ def finals_table(search: Search) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
+def variants_table(search: Search) -> pd.DataFrame:
+    """What was found for each variant, and what it cost; empty if there is only one."""
+    rows = []
+    for variant in search.variants if len(search.variants) > 1 else ():
+        best = variant.best
+        edges = [key_in_words(key) for key in variant.edges]
+        rows.append(
+            {
+                "variant": in_words(variant.name),
+                "best setting": _setting(best) if best else "–",
+                "validation accuracy": number(best.value if best else None, 4),
+                "trial": str(best.number) if best else "–",
+                "trials": str(len(variant.trials)),
+                "stopped early": str(variant.num_stopped),
+                "epochs saved": f"{variant.saved_fraction:.0%}",
+                "at an end of its range": listing(edges) if edges else "–",
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def brief(search: Search) -> list[str]:
+    """What was found, without what stands in the tables of several variants and of fresh seeds."""
+    if len(search.variants) == 1:
+        return sentences(search)
+    trials = sum(len(variant.trials) for variant in search.variants)
+    stopped = sum(variant.num_stopped for variant in search.variants)
+    variants = count(len(search.variants), "variant")
+    told: list[str] = [
+        say("search.variants", variants=variants, trials=count(trials, "trial"), stopped=stopped)
+    ]
+    return told + _winner(search)
+
+
 def sentences(search: Search) -> list[str]:
     """What was found, what it is worth on fresh seeds, what it cost, and what to doubt."""
     told = []
     for variant in search.variants:
         told += _of_variant(variant)
-    winner = search.winner
-    if winner is not None:
-        told.append(
-            say(
-                "search.winner",
-                seeds=count(winner.test.n, "fresh seed"),
-                setting=_named(search, winner),
-                accuracy=number(winner.test.estimate, 4),
-                interval=interval(winner.test.low, winner.test.high, 4),
-            )
-        )
+    told += _winner(search)
     for final in search.finals:
         difference = search.difference(final)
         if difference is not None:
@@ -321,11 +350,31 @@ def sentences(search: Search) -> list[str]:
     return told
 
 
+def _winner(search: Search) -> list[str]:
+    winner = search.winner
+    if winner is None:
+        return []
+    told = say(
+        "search.winner",
+        seeds=count(winner.test.n, "fresh seed"),
+        setting=_named(search, winner),
+        accuracy=number(winner.test.estimate, 4),
+        interval=interval(winner.test.low, winner.test.high, 4),
+    )
+    return [told]
+
+
+def _setting(best: FrozenTrial) -> str:
+    """What a trial was set to, in words; a key of several has its values with it."""
+    params = best.params.items()
+    return in_words(" ".join(value if "," in key else f"{key}={value}" for key, value in params))
+
+
 def _of_variant(variant: Variant) -> list[str]:
     best = variant.best
     trials = variant.trials
     name = say("search.variant", name=in_words(variant.name)) if variant.name else Text("")
-    stopped = int((trials["status"] == "stopped").sum())
+    stopped = variant.num_stopped
     num_trials = count(len(trials), "trial")
     refused = [say("search.refused", trials=count(variant.num_refused, "trial"))]
     if best is None:
@@ -337,9 +386,6 @@ def _of_variant(variant: Variant) -> list[str]:
             stopped=stopped,
         )
         return [none, *(refused if variant.num_refused else [])]
-    params = in_words(
-        " ".join(value if "," in key else f"{key}={value}" for key, value in best.params.items())
-    )
     told: list[str] = [
         say(
             "search.best",
@@ -347,7 +393,7 @@ def _of_variant(variant: Variant) -> list[str]:
             trials=num_trials,
             number=best.number,
             accuracy=number(best.value, 4),
-            setting=params,
+            setting=_setting(best),
         )
     ]
     if stopped:

@@ -14,7 +14,14 @@ from typing import Any
 _OVERRIDE = re.compile(r"""(?:'[^']*'|"[^"]*"|\[[^\]]*\]|\S)+""")
 # Groups whose options speak for themselves: "gaussian", not "init gaussian".
 _SELF_EXPLAINING = ("model", "init", "optimizer", "scheduler", "dataset", "experiment", "name")
-_CLASS_NAMES = {"cosineannealing": "cosine", "onecycle": "one_cycle"}
+# Classes whose options in conf/ have other names.
+_CLASS_NAMES = {
+    "cosineannealing": "cosine",
+    "onecycle": "one_cycle",
+    "adamwschedulefree": "schedulefree_adamw",
+    "sgdschedulefree": "schedulefree_sgd",
+    "sophiah": "sophia",
+}
 
 Settings = dict[str, Any]
 

@@ -38,6 +38,7 @@ from optsweep.search.trials import CELL
 _NUM_RESAMPLES = 2000
 _CUT = 0.25  # of the values at either end, which an interquartile mean leaves out
 _COLUMNS = 3
+_CHANCE = "chance that the first is better"
 
 
 class Contender(NamedTuple):
@@ -130,12 +131,10 @@ def scores_table(tuned: Tuned) -> pd.DataFrame:
             row[task] = number(float(contenders[name].tests.mean()), 4)
         row["all tasks"] = number(score.estimate, 4)
         row["95 % interval"] = interval(score.low, score.high, 4)
-        if name == first:
-            row[f"chance of {first} to be better"] = "–"
-        else:
+        row[_CHANCE] = "–"
+        if name != first:
             chance = tuned.improvement(first, name)
-            told = f"{number(chance.estimate, 2)} ({interval(chance.low, chance.high, 2)})"
-            row[f"chance of {first} to be better"] = told
+            row[_CHANCE] = f"{number(chance.estimate, 2)} ({interval(chance.low, chance.high, 2)})"
         rows.append(row)
     return pd.DataFrame(rows)
 

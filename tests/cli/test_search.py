@@ -376,6 +376,9 @@ def test_variants_have_the_same_budget_and_are_compared(run, tmp_path):
     first, second = (each["best_params"] for each in summary["variants"])
     assert first == second  # trial n proposes the same for both, until the estimator decides
     assert len({row["cell"] for row in rows(folder / "finals.csv")}) == 2
+    page = (folder / "trials.md").read_text()
+    assert page.startswith("2 variants, 4 trials, 0 of them stopped early. Trained again on")
+    assert "| variant | best setting | validation accuracy |" in page
     assert (folder / "figures" / "compared_budget.svg").is_file()
 
 

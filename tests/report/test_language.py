@@ -94,6 +94,11 @@ def test_terms_are_told_wherever_they_stand():
         ("learning rate 0.1 (edge of the grid)", "学习率0.1（网格边缘）"),
         ("sgd → adam : adam → lamb", "SGD → Adam : Adam → LAMB"),
         ("3 of 10 seeds diverged", "10个种子中3个发散"),
+        ("20, 1 diverged, 3 collapsed", "20，1个发散，3个学习失败"),
+        ("adamw, lr 1e-3, eps 1e-8, warmup steps 20", "AdamW，学习率1e-3，ε=1e-8，预热20步"),
+        ("noise: two modes", "噪声：两种结局"),
+        ("greater, any of three readings, all alike", "greater，三种解读之一，全部相同"),
+        ("sharpest out, 3 × lr", "去掉最陡的方向，3 × 学习率"),
         ("my_option, lr 0.1", "my_option, lr 0.1"),  # of what has no term nothing is told
         ("adam-lr_0.001_1f2e", "adam-lr_0.001_1f2e"),
     ],

@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 
 from optsweep import runs
+from optsweep.report.language import CHINESE, language
 from optsweep.report.searches import Final, Search, Variant
 from optsweep.report.statistics import Location
 from optsweep.report.tuned import (
@@ -120,7 +121,9 @@ def test_the_table_and_the_words_have_them(tuned):
     table = scores_table(tuned)
     assert list(table["optimizer"]) == ["adam", "sgd"]
     assert list(table["deep"]) == ["0.8000", "0.7300"]
-    assert table["chance of adam to be better"][0] == "–"
+    assert table["chance that the first is better"][0] == "–"
+    spoken = language(CHINESE)
+    assert all(spoken.tell(column) != column for column in table.columns.drop("deep"))
     assert sentences(tuned)[0].startswith("2 tasks, 2 optimizers with 2 trials each, and 4 fresh")
 
 
