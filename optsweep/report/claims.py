@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, cast
 
 import pandas as pd
 
@@ -122,7 +122,7 @@ def _compare_readings(claim: Claim, collection: Collection, num_seeds: int) -> C
             return replace(each, claim=claim)
     known = {name: each for name, each in found.items() if each.is_known} or found
     decided = findings.any_holds({name: each.finding for name, each in known.items()})
-    reading = next(name for name in known if decided.of.endswith(f"({name})"))
+    reading = cast(Text, decided.of).values["name"]
     left_out = [name for name in found if name not in known]
     compared = {one.cells: one for each in found.values() for one in each.settings}
     return replace(

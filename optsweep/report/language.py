@@ -2,7 +2,8 @@
 
 A `Text` is a string in English that remembers the message it was made of, and so can be told in
 another language. Whatever has no message (names of settings, paths, numbers) is told as it is,
-unless a language knows a term for it.
+unless a language knows a term for it; in English these are the names that are not written like
+their options, such as AdamW.
 """
 
 from __future__ import annotations
@@ -121,7 +122,7 @@ class Language:
 
     def drawn(self, svg: str) -> str:
         """A drawing with its words in this language."""
-        if not self._patterns:
+        if not self.terms:
             return svg
 
         def told(found: re.Match[str]) -> str:
@@ -132,7 +133,7 @@ class Language:
 
     def _label(self, text: str) -> str:
         """Settings or a title, part by part; as it is if there is no term for one of them."""
-        if not self._patterns:
+        if not self.terms:
             return text
         parts = _BETWEEN.split(text)
         for place, part in enumerate(parts):
@@ -152,8 +153,8 @@ class Language:
             if (found := pattern.fullmatch(text)) and None not in (values := self._all(found)):
                 return term.format(*values)
         if (found := _BRACKETED.fullmatch(text)) and None not in (values := self._all(found)):
-            return "{}({})".format(*values)
-        return None
+            return self.say("join.brackets").format(*values)
+        return text if self.name == ENGLISH else None
 
     def _all(self, found: re.Match[str]) -> list[str | None]:
         return [self._part(group) for group in found.groups()]

@@ -64,7 +64,7 @@ def test_a_verdict_rests_on_the_paired_differences(two_cells):
     assert judged.verdict == HOLDS
     assert judged.finding.effect == pytest.approx((-0.1, -0.1, -0.1, 10))
     assert judged.evidence == (
-        "Test accuracy: gaussian = 0.71; default = 0.81. Decided by gaussian − default: −0.1, "
+        "Test accuracy: Gaussian = 0.71; default = 0.81. Decided by Gaussian − default: −0.1, "
         "interval −0.1 … −0.1, p = 0.002, n = 10 seeds."
     )
     assert judged_one(claim_of(kind="greater"), collection).verdict == REVERSED
@@ -76,7 +76,7 @@ def test_a_diverged_seed_counts_and_is_told(two_cells):
     assert judged.finding.by_median  # of -0.6, -0.6, 0, 0, 0
     assert judged.finding.effect.estimate == 0
     assert judged.verdict == UNDECIDED
-    assert "Diverged seeds: gaussian 2 of 5." in judged.evidence
+    assert "Diverged seeds: Gaussian 2 of 5." in judged.evidence
     assert judged_one(claim_of(), two_cells([None] * 10, [0.6] * 10)).verdict == HOLDS
 
 
@@ -84,7 +84,7 @@ def test_collapsed_seeds_are_told_apart_from_the_others(two_cells):
     judged = judged_one(claim_of(), two_cells([0.1, 0.8, *[0.8] * 8], [0.9] * 10))
     assert judged.finding.by_median
     assert judged.finding.effect.estimate == pytest.approx(-0.1)
-    told = "Collapsed seeds: gaussian 1 of 10 (share 0.02 … 0.40), the others reach 0.800."
+    told = "Collapsed seeds: Gaussian 1 of 10 (share 0.02 … 0.40), the others reach 0.800."
     assert told in judged.evidence
     assert judged.verdict == HOLDS  # all ten are worse: p = 2 / 1024, at five looks
 
@@ -147,14 +147,14 @@ def test_seconds_are_compared_as_ratios(two_cells):
     judged = judged_one(claim, collection)
     assert judged.finding.effect[:3] == (0, 0, 0)  # the second never gets there
     assert judged.finding.reference == 1
-    assert judged.finding.of == "gaussian : default"
+    assert judged.finding.of == "Gaussian : default"
 
 
 def test_a_claim_without_its_cells_says_so(tree, two_cells):
     collection = collect_runs(tree)
     for init, told in (
-        ("xavier", "xavier in r1_init: missing, not trained yet"),
-        ("kaiming", "kaiming in r1_init: partial, begun, but not finished"),
+        ("xavier", "Xavier in r1_init: missing, not trained yet"),
+        ("kaiming", "Kaiming in r1_init: partial, begun, but not finished"),
         ("other", "other: no such cell in r1_init"),
     ):
         judged = judged_one(claim_of(cells=[{"init": init}, {"init": "default"}]), collection)
@@ -173,7 +173,7 @@ def test_others_of_the_experiment_join_the_comparison(two_cells):
     judged = judged_one(
         claim_of(kind="highest", cells=[{"init": "default"}], others={}), collection
     )
-    assert (judged.verdict, judged.finding.of) == (HOLDS, "default − gaussian")
+    assert (judged.verdict, judged.finding.of) == (HOLDS, "default − Gaussian")
 
 
 def test_the_table_has_a_row_per_claim(two_cells):
@@ -223,7 +223,7 @@ def test_a_reading_under_which_nothing_learned_is_left_out_and_told(two_cells):
     given = {"measure": {"name": "wobble"}, "kind": "at_most", "options": Options(value=1.0)}
     collection = two_cells(learned, failed)
     judged = judged_one(readings_of(**given), collection)
-    assert (judged.verdict, judged.finding.of) == (HOLDS, "gaussian (first)")
+    assert (judged.verdict, judged.finding.of) == (HOLDS, "Gaussian (first)")
     assert "With too few seeds to compare: second." in judged.evidence
     alone = judged_one(readings_of(**given, readings={"only": {"init": "gaussian"}}), collection)
     assert judged.finding.least_p == alone.finding.least_p

@@ -57,7 +57,7 @@ def test_a_claim_is_decided_by_the_shares_of_seeds(collection, verdict, expected
 def test_the_cause_is_told_in_three_sentences(collection):
     told = causes(collection, QUESTION, ["why"])
     assert len(told) == 3
-    own = "Ours (sgd at learning rate 0.1, batch size 256, default initialisation, 2 hidden layers)"
+    own = "Ours (SGD at learning rate 0.1, batch size 256, default initialisation, 2 hidden layers)"
     assert told[0].startswith(f"{own} trains slowly because it is at the edge of stability")
     assert "so say 95% of the checkpoints after the start" in told[0]
     assert "half of them or more for 10 of 10 seeds" in told[0]

@@ -105,7 +105,23 @@ def test_terms_are_told_wherever_they_stand():
 )
 def test_labels_are_told_part_by_part(label, told):
     assert language(CHINESE).tell(label) == told
-    assert language("en").tell(label) == label
+
+
+@pytest.mark.parametrize(
+    ("label", "told"),
+    [
+        ("sgd with momentum, lr 0.1: test error", "SGD with momentum, lr 0.1: test error"),
+        ("adamw, betas (0.9, 0.999), lr 1e-3", "AdamW, betas (0.9, 0.999), lr 1e-3"),
+        ("sgd → adam : adam → lamb", "SGD → Adam : Adam → LAMB"),
+        ("gaussian initialisation", "Gaussian initialisation"),
+        ("rmsprop (lenet)", "RMSprop (LeNet)"),
+        ("measured (median)", "measured (median)"),
+        ("optimizer=adam", "optimizer=adam"),
+        ("adam-lr_0.001_1f2e", "adam-lr_0.001_1f2e"),
+    ],
+)
+def test_english_writes_names_as_their_authors_do(label, told):
+    assert language(ENGLISH).tell(label) == told
 
 
 def test_drawings_are_told_word_by_word():

@@ -169,11 +169,11 @@ def test_an_answer_is_told_by_the_numbers(tree):
     told = answer(collection, question, {"r1_init": table}, own).replace("\u00a0", " ")
     assert told == (
         "Of 2 settings, default ends with the highest test accuracy, 0.8100 ± 0.0100, and "
-        "gaussian with the lowest, 0.7050 ± 0.0071. Against default, no difference can be told "
+        "Gaussian with the lowest, 0.7050 ± 0.0071. Against default, no difference can be told "
         "from 0. Default reaches 0.8 test accuracy first, after 2 epochs; "
         "one setting never does. The generalisation gap is 0.0300 for all. "
-        "Diverged: gaussian (1 of 3 seeds). Without a result: xavier (missing), "
-        "kaiming (partial) and orthogonal (corrupt). Of 4 claims, 1 stays undecided and 3 are not "
+        "Diverged: Gaussian (1 of 3 seeds). Without a result: Xavier (missing), "
+        "Kaiming (partial) and orthogonal (corrupt). Of 4 claims, 1 stays undecided and 3 are not "
         "tested here."
     )
 
@@ -218,7 +218,7 @@ def test_an_optimizer_of_which_more_was_tried_is_not_compared(grid):
     best = best_per_optimizer(collection, ["grid"])
     assert {one.optimizer for one in best} == {"sgd", "sgd with momentum"}
     assert warnings(collection, best)[0] == (
-        "The best learning rate of sgd is the last one tried: a better one may lie beyond."
+        "The best learning rate of SGD is the last one tried: a better one may lie beyond."
     )
     assert ranking(collection, best)[1].startswith("It is not surely ahead by more than 0.005 of")
     many = {**few, 0.8: (0.95, 0.95), 1.6: (0.99, 0.99)}
