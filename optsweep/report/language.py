@@ -23,7 +23,7 @@ LANGUAGES = (ENGLISH, CHINESE)
 # Between the parts of a label, but not within a pair of brackets; and the text of a drawing.
 _BETWEEN = re.compile(r"(, |(?<! ): )(?![^(]*\))")
 _BRACKETED = re.compile(r"(.+?) \(([^()]*)\)")
-_NUMBERS = re.compile(r"\(?[-−+×≈<>±\d.,%e… ]*\d%?\)?")
+_NUMBERS = re.compile(r"[-−+×≈<>±\d.,%e… ()]*\d[%)]*")
 _DRAWN = re.compile(r"(<text[^>]*>)([^<]+)(</text>)")
 _SENTENCES, _LISTING, _START = "_sentences", "_listing", "_start"
 

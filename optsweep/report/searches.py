@@ -17,7 +17,7 @@ from optsweep import runs
 from optsweep.config.checks import InputError, first_line
 from optsweep.report.language import Text, listing, say
 from optsweep.report.measures import LEARNED, has_two_modes
-from optsweep.report.settings import in_words, name_of
+from optsweep.report.settings import in_words, name_of, phrase_value
 from optsweep.report.statistics import Interval, Location, paired_differences
 from optsweep.report.wording import count, interval, number
 from optsweep.seals import SUMS_FILE, Damage
@@ -271,6 +271,8 @@ def readable_trials(table: pd.DataFrame) -> pd.DataFrame:
         column = key_in_words(str(name))
         if name == "objective":
             shown[column] = [number(value, 4) for value in table[name].astype(float)]
+        elif name == "variant":
+            shown[column] = [in_words(value) for value in table[name]]
         else:
             shown[column] = [_shown(value) for value in table[name]]
     return shown
@@ -304,8 +306,9 @@ def variants_table(search: Search) -> pd.DataFrame:
         edges = [key_in_words(key) for key in variant.edges]
         rows.append(
             {
-                "variant": in_words(variant.name),
-                "best setting": _setting(best) if best else "–",
+                "best setting": ", ".join(
+                    [in_words(variant.name), *([_setting(best)] if best else [])]
+                ),
                 "validation accuracy": number(best.value if best else None, 4),
                 "trial": str(best.number) if best else "–",
                 "trials": str(len(variant.trials)),
@@ -419,6 +422,4 @@ def key_in_words(key: str) -> str:
 
 
 def _shown(value: Any) -> str:
-    if pd.isna(value):
-        return "–"
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
+    return "–" if pd.isna(value) else phrase_value(value)

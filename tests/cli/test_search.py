@@ -378,7 +378,7 @@ def test_variants_have_the_same_budget_and_are_compared(run, tmp_path):
     assert len({row["cell"] for row in rows(folder / "finals.csv")}) == 2
     page = (folder / "trials.md").read_text()
     assert page.startswith("2 variants, 4 trials, 0 of them stopped early. Trained again on")
-    assert "| variant | best setting | validation accuracy |" in page
+    assert "| best setting | validation accuracy | trial | trials | stopped early |" in page
     assert (folder / "figures" / "compared_budget.svg").is_file()
 
 

@@ -97,6 +97,7 @@ def test_terms_are_told_wherever_they_stand():
         ("20, 1 diverged, 3 collapsed", "20，1个发散，3个学习失败"),
         ("adamw, lr 1e-3, eps 1e-8, warmup steps 20", "AdamW，学习率1e-3，ε=1e-8，预热20步"),
         ("noise: two modes", "噪声：两种结局"),
+        ("0.69 (0.61 … 0.76)", "0.69 (0.61 … 0.76)"),
         ("greater, any of three readings, all alike", "greater，三种解读之一，全部相同"),
         ("sharpest out, 3 × lr", "去掉最陡的方向，3 × 学习率"),
         ("my_option, lr 0.1", "my_option, lr 0.1"),  # of what has no term nothing is told
