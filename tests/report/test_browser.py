@@ -77,7 +77,7 @@ def test_numbers_sort_as_numbers_and_the_unknown_stays_last(opened):
 def test_words_sort_as_words(opened):
     index, button = heading(opened, "init")
     button.click()
-    assert column(opened, index) == ["default", "gaussian", "kaiming", "orthogonal", "xavier"]
+    assert column(opened, index) == ["default", "Gaussian", "Kaiming", "orthogonal", "Xavier"]
     other, _ = heading(opened, "status")
     assert column(opened, other) == [
         "completed",
@@ -91,7 +91,7 @@ def test_words_sort_as_words(opened):
 def test_the_filter_keeps_rows_with_all_words(opened):
     opened.find_element("id", "filter").send_keys("sgd GAUSS")
     index, _ = heading(opened, "init")
-    assert column(opened, index) == ["gaussian"]
+    assert column(opened, index) == ["Gaussian"]
     assert opened.find_element("id", "shown").text == "1 of 5 cells"
 
 
