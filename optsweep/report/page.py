@@ -29,6 +29,7 @@ from optsweep.report.pictures import Picture, SavedPicture, svg_of
 from optsweep.report.rules import RULES
 from optsweep.report.settings import family, phrase_value
 from optsweep.report.tables import readable
+from optsweep.report.timing import arithmetic_told
 from optsweep.report.wording import count, interval, number, short
 
 if TYPE_CHECKING:
@@ -122,6 +123,7 @@ def render_page(
             num_tested=len(questions),
             expected=[short(each) for each in expected_errors(questions)],
             not_alone=_not_alone(collection),
+            arithmetic=arithmetic_told(collection),
             num_trained=int(collection.cells["status"].isin(TRAINED).sum()),
             learned=LEARNED,
             totals=_totals(collection),

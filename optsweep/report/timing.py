@@ -15,9 +15,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import NamedTuple
 
+import joblib
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
+from threadpoolctl import threadpool_limits
 
 from optsweep.report.collection import Collection, Setting
 from optsweep.report.drawing import INK, Style, log_scale, panels, styles
@@ -30,6 +32,7 @@ from optsweep.runs import MACHINE_FILE, write_atomically
 
 # All data sets of the study have images of 28 x 28 pixels and ten classes.
 NUM_INPUTS, NUM_CLASSES = 784, 10
+_DATASETS = ("fashion_mnist", "mnist", "kmnist")
 _MATMUL_SIZE = 2048  # large enough that a multiplication spends its time in arithmetic
 _REPEATS = 5
 
@@ -110,6 +113,7 @@ class Peak:
     gflops: float
     measured_with: str
     machine: str
+    num_cores: int = 0  # all that there were; 0 in files that do not tell
 
     @property
     def told(self) -> str:
@@ -134,14 +138,37 @@ def measure_machine(folder: Path) -> Peak:
         return known
     rng = np.random.default_rng(0)
     left, right = rng.random((2, _MATMUL_SIZE, _MATMUL_SIZE), dtype=np.float32)
-    best = min(timeit.repeat(lambda: left @ right, number=1, repeat=_REPEATS))
+    num_cores = joblib.cpu_count()
+    with threadpool_limits(num_cores, "blas"):
+        best = min(timeit.repeat(lambda: left @ right, number=1, repeat=_REPEATS))
     peak = Peak(
         gflops=round(2 * _MATMUL_SIZE**3 / best / 1e9, 1),
         measured_with=f"NumPy {np.__version__}'s float32 matmul of {_MATMUL_SIZE} × {_MATMUL_SIZE}",
         machine=platform.processor() or platform.machine(),
+        num_cores=num_cores,
     )
     write_atomically(folder / MACHINE_FILE, json.dumps(asdict(peak), indent=2) + "\n")
     return peak
+
+
+def arithmetic_told(collection: Collection) -> str:
+    """How long the compiled engine trained, and what its products would take at the peak.
+
+    Empty if no perceptron was trained on images of 28 x 28 pixels, or no peak was measured.
+    """
+    peak = matmul_peak(collection.folder)
+    cells = collection.cells[collection.cells["engine"] == "numba"].dropna(subset=["seconds"])
+    cells = cells[[found["dataset"] in _DATASETS for found in cells["facets"]]]
+    if peak is None or not peak.num_cores or cells.empty:
+        return ""
+    per_epoch = [
+        flops_per_example(found["hidden_sizes"]) * found["num_train"] for found in cells["facets"]
+    ]
+    epochs = collection.seeds.groupby("cell")["epochs"].sum()
+    flops = float((epochs[cells.index] * per_epoch).sum())
+    core_seconds = float((cells["seconds"] * cells["num_threads"]).sum())
+    times = core_seconds / (flops / (peak.gflops * 1e9 / peak.num_cores))
+    return say("method.arithmetic", hours=core_seconds / 3600, times=times, peak=peak.told)
 
 
 def timing(

@@ -6,9 +6,11 @@ import shutil
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
+import joblib
 import pandas as pd
 import pytest
 from run_tree import config_of, curve, write_cell, write_experiment, write_raw
@@ -20,7 +22,12 @@ from optsweep.report.collection import collect_runs
 from optsweep.report.optimizers import best_per_optimizer, ranking, warnings
 from optsweep.report.report import write_report
 from optsweep.report.tables import setting_table
-from optsweep.report.timing import matmul_peak, measure_machine
+from optsweep.report.timing import (
+    arithmetic_told,
+    flops_per_example,
+    matmul_peak,
+    measure_machine,
+)
 from optsweep.runs import MACHINE_FILE
 from optsweep.study.content import outline
 
@@ -229,10 +236,25 @@ def test_the_machine_is_measured_once(tmp_path):
     assert matmul_peak(tmp_path) is None
     peak = measure_machine(tmp_path)
     assert peak.gflops > 0
+    assert peak.num_cores == joblib.cpu_count()
     assert "NumPy" in peak.measured_with
     content = json.loads((tmp_path / MACHINE_FILE).read_text())
     (tmp_path / MACHINE_FILE).write_text(json.dumps(content | {"gflops": 1.5}))
     assert measure_machine(tmp_path).gflops == 1.5
+
+
+def test_training_is_held_against_what_its_arithmetic_takes(tree, tmp_path):
+    collection = replace(collect_runs(tree), folder=tmp_path)
+    compiled = replace(collection, cells=collection.cells.assign(engine="numba"))
+    assert arithmetic_told(compiled) == ""  # no peak is known
+    peak = {"gflops": 100.0, "measured_with": "NumPy", "machine": "this", "num_cores": 2}
+    (tmp_path / MACHINE_FILE).write_text(json.dumps(peak))
+    assert arithmetic_told(collection) == ""  # PyTorch trained all
+    cells = compiled.cells.dropna(subset=["seconds"])
+    epochs = compiled.seeds[compiled.seeds["cell"].isin(cells.index)]["epochs"].sum()
+    ideal = flops_per_example([128, 56]) * 60_000 * epochs / (100e9 / 2)
+    told = f"{cells['seconds'].sum() / ideal:.1f} times what the products of their matrices"
+    assert told in arithmetic_told(compiled)
 
 
 def run_script(*arguments: object) -> subprocess.CompletedProcess:
