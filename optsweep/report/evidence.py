@@ -33,7 +33,7 @@ class Compared:
     @property
     def unit(self) -> str:
         """What its values are of."""
-        return "run" if self.claim.is_timed else "seed"
+        return _unit(self.claim)
 
     @property
     def is_known(self) -> bool:
@@ -65,6 +65,35 @@ def evidence(each: Compared, verdict: str, collection: Collection) -> Text:
     if left_out:
         told.append(say("evidence.not_known", values=count(left_out, "value")))
     return sentences(told)
+
+
+def _unit(claim: Claim) -> str:
+    return "run" if claim.is_timed else "seed"
+
+
+def in_short(claim: Claim, finding: Finding) -> Text:
+    """The comparison that decided in a line: its effect, how sure that is, and what would matter.
+
+    Empty if there was nothing to compare.
+    """
+    estimate, low, high, n = finding.effect
+    if not n:
+        return Text("")
+    sign = "+" if finding.signed else ""
+    middle = "evidence.median" if finding.by_median else "evidence.mean"
+    return say(
+        "evidence.short",
+        measure=sentence_start(describe(claim.measure)),
+        of=finding.of,
+        effect=say(middle, value=short(estimate, sign)),
+        span=say("evidence.span", low=short(low, sign), high=short(high, sign)),
+        held=(
+            say("evidence.margin", margin=f"{claim.options.margin:g}")
+            if finding.signed
+            else say("evidence.against", reference=short(finding.reference, digits=4))
+        ),
+        n=count(n, _unit(claim)),
+    )
 
 
 def _values(each: Compared) -> Text:

@@ -19,6 +19,7 @@ from optsweep.report.collection import TRAINED, Collection
 from optsweep.report.comparison import Comparison, remarks
 from optsweep.report.comparison import readable as readable_scores
 from optsweep.report.drawing import COLOUR_NAMES, DARK
+from optsweep.report.evidence import in_short
 from optsweep.report.findings import VERDICTS, tally
 from optsweep.report.language import ENGLISH, Language, Text, language, listing, say
 from optsweep.report.measures import LEARNED
@@ -212,6 +213,11 @@ def _shown(section: Section, outline: Outline, spoken: Language) -> dict[str, An
         "question": asked.get(section.question.id, section.question),
         "cause": section.cause,
         "brief": by_verdicts(section.question, section.answering, claims) or section.brief,
+        "sure": [
+            (each, told)
+            for each in section.answering
+            if (told := in_short(each.claim, each.finding))
+        ],
         "answer": section.answer,
         "pictures": section.pictures,
         "tables": {

@@ -151,7 +151,8 @@ def _section(
         tables[experiment] = table
     drawn = draw_question(collection, question, experiments)
     pictures = [save(picture, out / runs.FIGURES_FOLDER, png) for picture in drawn]
-    answering = [each for each in judgements if each.claim.id in question.answer]
+    judged = {each.claim.id: each for each in judgements}
+    answering = [judged[name] for name in question.answer if name in judged]
     paragraph = answer(collection, question, tables, own)
     told = cause(collection, question, experiments)
     return Section(

@@ -7,6 +7,7 @@ from run_tree import config_of, curve, write_cell, write_experiment
 
 from optsweep.report.claims import claims_table, judge
 from optsweep.report.collection import collect_runs
+from optsweep.report.evidence import in_short
 from optsweep.report.findings import (
     HOLDS,
     NOT_TESTED,
@@ -66,6 +67,9 @@ def test_a_verdict_rests_on_the_paired_differences(two_cells):
     assert judged.evidence == (
         "Test accuracy: Gaussian = 0.71; default = 0.81. Decided by Gaussian − default: −0.1, "
         "interval −0.1 … −0.1, p = 0.002, n = 10 seeds."
+    )
+    assert in_short(judged.claim, judged.finding) == (
+        "Test accuracy, Gaussian − default: −0.1 (−0.1 … −0.1), margin 0.005, 10 seeds"
     )
     assert judged_one(claim_of(kind="greater"), collection).verdict == REVERSED
 

@@ -9,6 +9,7 @@ import pytest
 from optsweep.config.checks import InputError
 from optsweep.report.claims import judge
 from optsweep.report.collection import collect_runs
+from optsweep.report.evidence import in_short
 from optsweep.report.language import CHINESE, language
 from optsweep.report.report import write_report
 from optsweep.study.aggregate import asked
@@ -74,6 +75,19 @@ def test_the_chinese_page_is_in_chinese(pages):
     for text in pages["index.zh.html"].said:
         if "result.json" not in text and not text.startswith("lr 学习率"):
             assert not re.search(r"\b[a-z]{2,}( [a-z]{2,}){4}", text), text
+
+
+def test_an_answer_says_how_sure_it_is(pages, tree):
+    judged = {each.claim.id: each for each in judge(outline().claims, collect_runs(tree))}
+    english, chinese = pages.values()
+    (question,) = [each for each in outline().questions if each.id == "r1_init"]
+    known = [judged[name] for name in question.answer if judged[name].finding.effect.n]
+    assert known
+    for each in known:
+        line = in_short(each.claim, each.finding)
+        assert line in english.said
+        assert language(CHINESE).tell(line) in chinese.said
+        assert english.links.count(f"#claim-{each.claim.id}") >= 1
 
 
 def test_figures_and_settings_speak_the_language_of_their_page(pages):
