@@ -40,6 +40,7 @@ install() {
     fi
     rm -f "$unfinished"
     fingerprint | tee "$env/optsweep.stamp" >"$env/optsweep$1.stamp"
+    [[ $1 != "[dev]" ]] || fingerprint >"$env/optsweep[test].stamp" # which it includes
 }
 
 make_venv() {
