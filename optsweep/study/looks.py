@@ -1,10 +1,10 @@
-"""More seeds for claims that want them: which cells these are, and how they are trained.
+"""More seeds where they are wanted: which cells these are, and how they are trained.
 
 Seeds of a setting need not be trained together: further ones are cells of their own, which the
 report joins. A claim that stays undecided is looked at again at the numbers of seeds of
-`multiplicity.LOOKS`, at each of which its verdict may spend its share of the error; one that
-compares settings of which some seeds learn and others do not rests on `SEEDS_OF_SCATTERED`, decided
-or not.
+`multiplicity.LOOKS`, at each of which its verdict may spend its share of the error. A setting of
+which some seeds learn and others do not has `SEEDS_OF_SCATTERED`, whether a claim that compares it
+is decided or not, or none does.
 """
 
 from __future__ import annotations
@@ -19,20 +19,20 @@ from optsweep.cli.jobs import Job, find_or_train
 from optsweep.config import identity
 from optsweep.liveness import alone_in
 from optsweep.report.claims import Judgement
-from optsweep.report.collection import Collection, Setting
+from optsweep.report.collection import Collection, Setting, is_search
 from optsweep.report.findings import UNDECIDED
-from optsweep.report.multiplicity import next_look
+from optsweep.report.multiplicity import LOOKS, next_look
 from optsweep.report.settings import split_overrides
 from optsweep.study.apart import train_apart
 from optsweep.study.experiments import Experiment
 from optsweep.sweeps import list_more_seeds
 
 if TYPE_CHECKING:
+    import pandas as pd
     from rich.console import Console
 
-# Seeds that a claim gets where those of a setting that it compares scatter: the standard deviation
-# of their test accuracies is above `SCATTER`. Ten tell little there: Adam's at a rate of 0.1 end at
-# 0.45 +- 0.18.
+# Seeds of a setting whose own scatter, with a standard deviation of test accuracy above `SCATTER`.
+# Ten tell little there: Adam's at a rate of 0.1 end at 0.45 +- 0.18.
 SEEDS_OF_SCATTERED, SCATTER = 40, 0.1
 
 
@@ -54,9 +54,9 @@ def wanted(
     experiments: Sequence[Experiment],
     most: int,
 ) -> dict[str, list[Extension]]:
-    """What claims need for their next look, by the claim's id.
+    """What claims need for their next look, by the claim's id, and settings by their labels.
 
-    Nothing for those that had no seeds to compare, or that compare settings of other experiments
+    Nothing for claims that had no seeds to compare, or that compare settings of other experiments
     too, whose seeds are not these experiments' to add.
 
     Args:
@@ -76,16 +76,42 @@ def wanted(
         look = _next_look(each, collection, most)
         needed = [more for one in each.settings for more in _further(one, cells, look)]
         found |= {each.claim.id: needed} if needed else {}
+    known = {one.cell.name for needed in found.values() for one in needed}
+    for name, setting in _scattered(collection, experiments):
+        needed = [*_further(setting, cells, min(SEEDS_OF_SCATTERED, most))]
+        if any(one.cell.name not in known for one in needed):
+            found[f"{name}: {setting.label}"] = needed
     return found
+
+
+def _scattered(
+    collection: Collection, experiments: Sequence[Experiment]
+) -> Iterator[tuple[str, Setting]]:
+    """Settings whose seeds scatter, but for searches, times and diagnoses, with their experiment.
+
+    Of fewer seeds than a first look has, nobody asked for more.
+    """
+    for each in experiments:
+        settings = collection.trained([each.name])
+        if each.is_timed or each.grid.diagnosis is not None or is_search(settings):
+            continue
+        for setting in settings:
+            seeds = collection.seeds_of(setting.cells)
+            if len(seeds) >= LOOKS[0] and _scatter(seeds):
+                yield each.name, setting
+
+
+def _scatter(seeds: pd.DataFrame) -> bool:
+    return bool(seeds["test_accuracy"].std() > SCATTER)
 
 
 def _next_look(judgement: Judgement, collection: Collection, most: int) -> int:
     """How many seeds the settings of a claim are to have, at most `most`; 0: what they have."""
     results = [collection.seeds_of(one.cells) for one in judgement.settings]
     has = min(len(seeds) for seeds in results)
-    scatter = any(seeds["test_accuracy"].std() > SCATTER for seeds in results)
-    if scatter and not judgement.claim.is_timed and has < min(SEEDS_OF_SCATTERED, most):
-        return min(SEEDS_OF_SCATTERED, most)
+    of_scattered = min(SEEDS_OF_SCATTERED, most)
+    if any(map(_scatter, results)) and not judgement.claim.is_timed and has < of_scattered:
+        return of_scattered
     if judgement.verdict != UNDECIDED or judgement.is_hopeless:
         return 0
     look = next_look(has)

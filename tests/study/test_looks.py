@@ -64,6 +64,17 @@ def test_a_decided_claim_whose_seeds_scatter_gets_forty(
     (scattered,) = (one for one in collection.settings_of("r1_init") if "default" in one.label)
     asked = wanted(decided, collection, [experiment], most)
     compare_it = {each.claim.id for each in decided if scattered in each.settings}
+    assert compare_it
     assert set(asked) == (compare_it if collapsed else set())
+    of_setting = wanted([], collection, [experiment], most)  # as if no claim compared it
+    assert set(of_setting) == ({f"r1_init: {scattered.label}"} if collapsed else set())
+    extended = [
+        {one.cell.name for one in needed if one.extends in scattered.cells}
+        for needed in asked.values()
+    ]
+    assert all(
+        {one.cell.name for one in of_setting[f"r1_init: {scattered.label}"]} == names
+        for names in extended
+    )
     for needed in asked.values():
         assert {one.cell.config.seed for one in needed} == set(range(10, seeds, 10))
