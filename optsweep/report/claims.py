@@ -16,7 +16,7 @@ from optsweep.report import findings, grids, loops, multiplicity, settings, timi
 from optsweep.report.collection import Collection, Setting
 from optsweep.report.evidence import Compared, evidence
 from optsweep.report.findings import Finding, Sample, repeated
-from optsweep.report.language import Text, say
+from optsweep.report.language import Text, listing, say
 from optsweep.report.measures import possible, sample_of
 from optsweep.report.outline import Claim
 from optsweep.report.rules import RULES, of_ratios
@@ -187,7 +187,22 @@ def _samples(claim: Claim, collection: Collection) -> tuple[list[Sample], list[S
             if one not in compared:
                 compared.append(one)
                 samples.append(_sample(claim, collection, one.label, one))
+    if name.startswith("seconds"):
+        _check_threads(compared, collection)
     return samples, compared
+
+
+def _check_threads(compared: Sequence[Setting], collection: Collection) -> None:
+    """Refuse to compare times that were taken with different numbers of threads, by accident."""
+    threads = {one.label: collection.threads_of(one.cells) for one in compared}
+    are_asked_for = any("num_threads" in one.chosen for one in compared)
+    if len({each[0] for each in threads.values() if each}) > 1 and not are_asked_for:
+        told = [
+            say("evidence.value", name=label, value=each[0])
+            for label, each in threads.items()
+            if each
+        ]
+        raise InputError(say("problem.threads", threads=listing(told)))
 
 
 def _sample(claim: Claim, collection: Collection, name: str, setting: Setting) -> Sample:

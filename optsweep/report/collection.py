@@ -166,6 +166,20 @@ class Collection:
         load = self.cells.loc[list(cells), "other_cores"].astype(float)
         return list(load.index[~(load > MOST_OTHER_CORES)])
 
+    def timed_alike(self, cells: Sequence[str]) -> list[str]:
+        """Those of a setting's cells that were taken alone, by as many threads as most of them.
+
+        Of a tie, by more threads.
+        """
+        alone = self.taken_alone(cells)
+        threads = self.cells.loc[alone, "num_threads"].astype(float)
+        return list(threads.index[threads.isna() | (threads == threads.mode().max())])
+
+    def threads_of(self, cells: Sequence[str]) -> list[int]:
+        """With how many threads those that are `timed_alike` were trained; empty: not known."""
+        threads = self.cells.loc[self.timed_alike(cells), "num_threads"].astype(float)
+        return sorted(threads.dropna().astype(int).unique())
+
     def recorded(self, cells: Sequence[str], quantity: str) -> pd.DataFrame:
         """What some cells recorded of a quantity: seed, epoch, parameter, value."""
         chosen = self.gradients["cell"].isin(list(cells))

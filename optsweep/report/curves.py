@@ -164,7 +164,7 @@ def _against(
     settings = [one for one in trained if one.facets["num_train"] == most]
     num_trained = len(settings)
     if x == "seconds":  # beside other work, they tell of that
-        alone = [tuple(collection.taken_alone(one.cells)) for one in settings]
+        alone = [tuple(collection.timed_alike(one.cells)) for one in settings]
         settings = [
             replace(one, cells=cells) for one, cells in zip(settings, alone, strict=True) if cells
         ]

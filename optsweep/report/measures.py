@@ -237,10 +237,11 @@ def epochs_to(collection: Collection, cells: Sequence[str], **target: float) -> 
 def seconds_to(collection: Collection, cells: Sequence[str], **target: float) -> pd.Series:
     """Seconds of training until a target; a miss is infinity.
 
-    Not known where other processes kept the machine busy meanwhile.
+    Not known where other processes kept the machine busy meanwhile, or of other numbers of threads
+    than most.
     """
     of_cell = collection.seeds_of(cells)["cell"]
-    alone = of_cell.isin(collection.taken_alone(cells))
+    alone = of_cell.isin(collection.timed_alike(cells))
     return _times(collection, cells, target)["seconds"].where(alone)
 
 
@@ -249,7 +250,7 @@ def seconds_per_epoch(collection: Collection, cells: Sequence[str]) -> pd.Series
 
     One for each process, by the first seed of its first cell: epochs of one run are not
     independent of each other, nor are runs of one process. Not known where other processes kept
-    the machine busy meanwhile.
+    the machine busy meanwhile, or of other numbers of threads than most.
     """
     history = collection.history_of(cells)
     history = history[history["seed"] == history.groupby("cell")["seed"].transform("min")]
@@ -257,7 +258,7 @@ def seconds_per_epoch(collection: Collection, cells: Sequence[str]) -> pd.Series
     spent = epochs.groupby(["cell", "seed"]).diff().dropna()
     warm = spent[spent.index.get_level_values("epoch") > 1]
     runs_of = (warm if len(warm) else spent).groupby(["cell", "seed"]).median().reset_index("seed")
-    runs_of["seconds"] = runs_of["seconds"].where(runs_of.index.isin(collection.taken_alone(cells)))
+    runs_of["seconds"] = runs_of["seconds"].where(runs_of.index.isin(collection.timed_alike(cells)))
     process = collection.cells.loc[runs_of.index, "process"]
     of_process = runs_of.groupby(process.fillna(pd.Series(runs_of.index, runs_of.index)))
     found = of_process.agg({"seed": "min", "seconds": "median"})

@@ -118,7 +118,7 @@ def _row(
         **_difference(collection, setting, baseline),
     }
     row |= _target(collection, question, setting)
-    alone = collection.taken_alone(setting.cells)
+    alone = collection.timed_alike(setting.cells)
     seconds = collection.cells.loc[alone, "seconds"].astype(float).dropna()
     return row | {"seconds": seconds.median() if len(seconds) else math.nan}
 
@@ -140,7 +140,7 @@ def _target(collection: Collection, question: Question, setting: Setting) -> dic
         return {f"{name}_to_target": math.nan for name in names} | {"num_reached": math.nan}
     ((column, target),) = question.target.items()
     times = time_to_target(collection.history_of(setting.cells), column, target)
-    if len(collection.taken_alone(setting.cells)) < len(setting.cells):
+    if len(collection.timed_alike(setting.cells)) < len(setting.cells):
         times["seconds"] = math.nan  # beside other work, they tell of that
     # The upper of two middle values: half of the seeds have reached the target by then.
     medians = times.quantile(interpolation="higher")

@@ -19,7 +19,7 @@ from optsweep.cli.jobs import Job, find_or_train
 from optsweep.config import identity
 from optsweep.liveness import alone_in
 from optsweep.report.claims import Judgement
-from optsweep.report.collection import Collection, Setting, is_search
+from optsweep.report.collection import TRAINED, Collection, Setting, is_search
 from optsweep.report.findings import UNDECIDED
 from optsweep.report.multiplicity import LOOKS, next_look
 from optsweep.report.settings import split_overrides
@@ -56,6 +56,8 @@ def wanted(
 ) -> dict[str, list[Extension]]:
     """What claims need for their next look, by the claim's id, and settings by their labels.
 
+    Settings need what makes them forty where they scatter, and what was trained once and is gone.
+
     Nothing for claims that had no seeds to compare, or that compare settings of other experiments
     too, whose seeds are not these experiments' to add.
 
@@ -81,7 +83,21 @@ def wanted(
         needed = [*_further(setting, cells, min(SEEDS_OF_SCATTERED, most))]
         if any(one.cell.name not in known for one in needed):
             found[f"{name}: {setting.label}"] = needed
+    for name in (each.name for each in experiments):
+        for setting in collection.settings_of(name):
+            if lost := _lost(setting, cells, collection):
+                found[f"{name}: {setting.label}"] = lost
     return found
+
+
+def _lost(setting: Setting, cells: Mapping[str, Cell], collection: Collection) -> list[Extension]:
+    """Further seeds that were trained once, and are gone."""
+    status = collection.cells["status"]
+    gone = {name for name in setting.cells if name not in cells and status[name] not in TRAINED}
+    if not gone:
+        return []
+    anew = dataclasses.replace(setting, cells=tuple(set(setting.cells) - gone))
+    return [one for one in _further(anew, cells, LOOKS[-1]) if one.cell.name in gone]
 
 
 def _scattered(

@@ -231,7 +231,7 @@ def _look_again(
         hopeless = sum(each.is_hopeless for each in undecided)
         parts = [f"{num_undecided} claims are undecided"]
         if scattered := len(waiting) - num_undecided:
-            parts.append(f"{scattered} others have seeds that scatter")
+            parts.append(f"{scattered} others have seeds that scatter or are gone")
         parts.append(
             f"{len(cells)} cells with further seeds to train; {left} until they are looked at again"
         )

@@ -154,6 +154,24 @@ def test_seconds_are_compared_as_ratios(two_cells):
     assert judged.finding.of == "Gaussian : default"
 
 
+def test_times_of_different_numbers_of_threads_are_not_compared(tmp_path):
+    cells = {}
+    for init, threads in (("gaussian", 1), ("default", 2)):
+        curves = {seed: curve((2, 0.1), (1, 0.8)) for seed in range(6)}
+        config = config_of(init=init, num_seeds=6)
+        cells[write_cell(tmp_path, config, curves, num_threads=threads)] = f"init={init}"
+    write_experiment(tmp_path, "r1_init", cells)
+    collection = collect_runs(tmp_path)
+    timed = claim_of(measure={"name": "seconds_to", "test_accuracy": 0.8})
+    judged = judged_one(timed, collection)
+    told = "times of different numbers of threads cannot be compared: Gaussian = 1 and default = 2"
+    assert (judged.verdict, judged.evidence) == (NOT_TESTED, told)
+    assert judged_one(claim_of(), collection).finding.effect.n == 6
+    chosen = {name: f"{given} trainer.num_threads=1" for name, given in cells.items()}
+    write_experiment(tmp_path, "r1_init", chosen)  # asked for
+    assert judged_one(timed, collect_runs(tmp_path)).finding.effect.n == 6
+
+
 def test_a_claim_without_its_cells_says_so(tree, two_cells):
     collection = collect_runs(tree)
     for init, told in (

@@ -77,6 +77,18 @@ def test_times_beside_other_work_are_not_known(tmp_path):
     assert reached.isna().to_dict() == {seed: seed in (2, 3) for seed in range(6)}
 
 
+def test_times_of_another_number_of_threads_are_not_known(tmp_path):
+    for seed, threads in enumerate((2, 2, 1, 1)):  # of a tie the more
+        scores = {seed: curve(*[(1, 0.5)] * 4)}
+        write_cell(tmp_path, config_of(seed=seed), scores, num_threads=threads)
+    collection = collect_runs(tmp_path)
+    cells = list(collection.cells.index)
+    assert collection.threads_of(cells) == [2]
+    for name in ({"name": "seconds_per_epoch"}, {"name": "seconds_to", "test_accuracy": 0.5}):
+        known = measure(collection, cells, name).notna()
+        assert known.to_dict() == {0: True, 1: True, 2: False, 3: False}
+
+
 def test_runs_of_one_process_are_one_time(tmp_path):
     for seed, process in ((0, "a"), (1, "a"), (2, "b")):
         own = {seed: curve(*[(1, 0.5)] * 4)}

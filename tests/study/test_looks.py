@@ -1,5 +1,6 @@
 """Further seeds of a cell: which claims want them, and where several experiments have it."""
 
+import shutil
 from dataclasses import replace
 
 import pytest
@@ -40,6 +41,11 @@ def test_they_join_the_setting_that_each_experiment_has(tmp_path, monkeypatch, s
         assert [one.label for one in settings] == [one.label for one in before.settings_of(name)]
         (joined,) = (one for one in settings if shared in one.cells)
         assert set(joined.cells) == {shared, more.cell.name}
+    assert wanted([], after, experiments, 2) == {}
+    shutil.rmtree(root / runs.CELLS_FOLDER / more.cell.name)
+    lost = wanted([], collect_runs(root), experiments, 2)
+    assert {one.cell.name for each in lost.values() for one in each} == {more.cell.name}
+    assert len(lost) == len(names)
 
 
 @pytest.mark.parametrize(("collapsed", "most", "seeds"), [(5, 50, 40), (5, 20, 20), (0, 50, 10)])
