@@ -134,6 +134,15 @@ def _next_look(judgement: Judgement, collection: Collection, most: int) -> int:
     return look if look is not None and look <= most else 0
 
 
+def by_seed(waiting: Mapping[str, Sequence[Extension]]) -> list[Extension]:
+    """All of them seed by seed: times that are compared, in pairs, are taken one after the other.
+
+    A machine that others share is slower in one hour than in the next.
+    """
+    every = [one for needed in waiting.values() for one in needed]
+    return sorted(every, key=lambda one: one.cell.config.seed)
+
+
 def train(extension: Extension, experiment: Experiment, console: Console) -> None:
     """Train a cell with further seeds, timed or diagnosed as the experiment's own are."""
     directory = experiment.grid.cells_folder / extension.cell.name

@@ -221,7 +221,7 @@ def _look_again(
         collection = collect_runs(root)
         judgements = judge(outline().claims, collection)
         waiting = looks.wanted(judgements, collection, experiments, most or LOOKS[-1])
-        wanted = {one.cell.name: one for needed in waiting.values() for one in needed}
+        wanted = {one.cell.name: one for one in looks.by_seed(waiting)}
         cells = {name: one for name, one in wanted.items() if name not in failures}
         if not cells:
             return [f"{name} ({why})" for name, why in failures.items()]

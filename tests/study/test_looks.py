@@ -14,7 +14,7 @@ from optsweep.report.collection import collect_runs
 from optsweep.report.findings import HOLDS
 from optsweep.study.content import outline
 from optsweep.study.experiments import plan_experiment
-from optsweep.study.looks import Extension, keep, wanted
+from optsweep.study.looks import Extension, by_seed, keep, wanted
 
 
 def test_they_join_the_setting_that_each_experiment_has(tmp_path, monkeypatch, slice_settings):
@@ -82,5 +82,8 @@ def test_a_decided_claim_whose_seeds_scatter_gets_forty(
         {one.cell.name for one in of_setting[f"r1_init: {scattered.label}"]} == names
         for names in extended
     )
+    order = [one.cell.config.seed for one in by_seed(asked)]
+    assert order == sorted(order)
+    assert len(order) == sum(map(len, asked.values()))
     for needed in asked.values():
         assert {one.cell.config.seed for one in needed} == set(range(10, seeds, 10))
