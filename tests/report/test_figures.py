@@ -33,7 +33,7 @@ OUTLINE = Outline(questions=[Question("r1_init", "Initialisation", baseline={"in
 def test_a_figure_tells_what_it_does_not_show(tree):
     (picture,) = draw_first(tree)
     assert "Gaussian: 1 of 3 seeds diverged" in picture.caption
-    for told in ("xavier: missing", "kaiming: partial", "orthogonal: corrupt"):
+    for told in ("Xavier: missing", "Kaiming: partial", "orthogonal: corrupt"):
         assert told in picture.caption
 
 
