@@ -195,13 +195,10 @@ def _samples(claim: Claim, collection: Collection) -> tuple[list[Sample], list[S
 def _check_threads(compared: Sequence[Setting], collection: Collection) -> None:
     """Refuse to compare times that were taken with different numbers of threads, by accident."""
     threads = {one.label: collection.threads_of(one.cells) for one in compared}
+    known = {label: number for label, number in threads.items() if number is not None}
     are_asked_for = any("num_threads" in one.chosen for one in compared)
-    if len({each[0] for each in threads.values() if each}) > 1 and not are_asked_for:
-        told = [
-            say("evidence.value", name=label, value=each[0])
-            for label, each in threads.items()
-            if each
-        ]
+    if len(set(known.values())) > 1 and not are_asked_for:
+        told = [say("evidence.value", name=label, value=number) for label, number in known.items()]
         raise InputError(say("problem.threads", threads=listing(told)))
 
 

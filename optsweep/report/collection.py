@@ -175,10 +175,10 @@ class Collection:
         threads = self.cells.loc[alone, "num_threads"].astype(float)
         return list(threads.index[threads.isna() | (threads == threads.mode().max())])
 
-    def threads_of(self, cells: Sequence[str]) -> list[int]:
-        """With how many threads those that are `timed_alike` were trained; empty: not known."""
-        threads = self.cells.loc[self.timed_alike(cells), "num_threads"].astype(float)
-        return sorted(threads.dropna().astype(int).unique())
+    def threads_of(self, cells: Sequence[str]) -> int | None:
+        """With how many threads those that are `timed_alike` were trained; None: not known."""
+        threads = self.cells.loc[self.timed_alike(cells), "num_threads"].dropna()
+        return int(threads.iloc[0]) if len(threads) else None
 
     def recorded(self, cells: Sequence[str], quantity: str) -> pd.DataFrame:
         """What some cells recorded of a quantity: seed, epoch, parameter, value."""

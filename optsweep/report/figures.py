@@ -53,8 +53,9 @@ def draw_question(
         if name not in searched
         and (name == question.id or not none_learned(collection, collection.trained([name])))
     ]
-    has_curves = not {"curves", calibration.__name__}.isdisjoint(question.figures)
-    wanted = question.figures if has_curves else ("curves", *question.figures)
+    # Calibration's runs of one epoch have no curves; others say where among their figures.
+    tells_all = not {"curves", calibration.__name__}.isdisjoint(question.figures)
+    wanted = question.figures if tells_all else ("curves", *question.figures)
     drawn: list[Picture | None] = []
     with style():
         for name in wanted:

@@ -15,7 +15,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-import joblib
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
@@ -29,6 +28,7 @@ from optsweep.report.outline import Question
 from optsweep.report.pictures import Picture
 from optsweep.report.wording import short
 from optsweep.runs import MACHINE_FILE, write_atomically
+from optsweep.surroundings import num_cores
 
 # All data sets of the study have images of 28 x 28 pixels and ten classes.
 NUM_INPUTS, NUM_CLASSES = 784, 10
@@ -138,14 +138,14 @@ def measure_machine(folder: Path) -> Peak:
         return known
     rng = np.random.default_rng(0)
     left, right = rng.random((2, _MATMUL_SIZE, _MATMUL_SIZE), dtype=np.float32)
-    num_cores = joblib.cpu_count()
-    with threadpool_limits(num_cores, "blas"):
+    cores = num_cores()
+    with threadpool_limits(cores, "blas"):
         best = min(timeit.repeat(lambda: left @ right, number=1, repeat=_REPEATS))
     peak = Peak(
         gflops=round(2 * _MATMUL_SIZE**3 / best / 1e9, 1),
         measured_with=f"NumPy {np.__version__}'s float32 matmul of {_MATMUL_SIZE} × {_MATMUL_SIZE}",
         machine=platform.processor() or platform.machine(),
-        num_cores=num_cores,
+        num_cores=cores,
     )
     write_atomically(folder / MACHINE_FILE, json.dumps(asdict(peak), indent=2) + "\n")
     return peak

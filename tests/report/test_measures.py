@@ -83,7 +83,7 @@ def test_times_of_another_number_of_threads_are_not_known(tmp_path):
         write_cell(tmp_path, config_of(seed=seed), scores, num_threads=threads)
     collection = collect_runs(tmp_path)
     cells = list(collection.cells.index)
-    assert collection.threads_of(cells) == [2]
+    assert collection.threads_of(cells) == 2
     for name in ({"name": "seconds_per_epoch"}, {"name": "seconds_to", "test_accuracy": 0.5}):
         known = measure(collection, cells, name).notna()
         assert known.to_dict() == {0: True, 1: True, 2: False, 3: False}
